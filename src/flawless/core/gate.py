@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flawless.core.check import Check, Failed, Finding, Outcome, Passed
 from flawless.core.clock import Clock
@@ -97,7 +97,8 @@ class _Gate:
 
     async def _attempt(self) -> Finding:
         """One question, raced against its limit and against the ending."""
-        limit = max(min(self._patience.attempt, self._remaining()), 0.001)
+        waiting = self._passing_since is None
+        limit = max(min(self._patience.attempt, self._remaining()), 0.001) if waiting else self._patience.attempt
         before = self._clock.monotonic()
         self._attempts += 1
         outcome = await self._raced(limit)
@@ -111,9 +112,8 @@ class _Gate:
     async def _raced(self, limit: float) -> Outcome:
         question = asyncio.ensure_future(self._check.ask(limit))
         bell = asyncio.ensure_future(self._clock.sleep(limit + GRACE))
-        others: set[asyncio.Future[object]] = {bell} if self._ending is None else {bell, self._ending}  # type: ignore[arg-type]  # futures are invariant, waiting on them is not
         try:
-            await asyncio.wait({question, *others}, return_when=asyncio.FIRST_COMPLETED)
+            await self._first(question, bell)
             if self._ending is not None and self._ending.done():
                 return self._ending.result()
             return question.result() if question.done() else self._overdue(limit)
@@ -155,11 +155,14 @@ class _Gate:
             pause = min(pause, max(self._remaining(), 0.001))
         bell = asyncio.ensure_future(self._clock.sleep(pause))
         try:
-            await asyncio.wait(
-                {bell} if self._ending is None else {bell, self._ending}, return_when=asyncio.FIRST_COMPLETED
-            )
+            await self._first(bell)
         finally:
             await _cancelled(bell)
+
+    async def _first(self, *tasks: asyncio.Future[Any]) -> None:
+        """Returns when one of the tasks, or the ending, is done."""
+        awaited = {*tasks, self._ending} if self._ending is not None else {*tasks}
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
 
     def _tell(self, finding: Finding) -> None:
         now = self._clock.monotonic()
@@ -186,10 +189,10 @@ class _Gate:
         return replace(finding, outcome=noted)
 
 
-async def _cancelled(*tasks: asyncio.Future[object] | asyncio.Task[Outcome] | asyncio.Task[None]) -> None:
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
     """Ends what is still running and waits for its end, so that nothing outlives the attempt."""
-    for task in tasks:
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+    running = {task for task in tasks if not task.done()}
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running)
