@@ -1,4 +1,4 @@
-"""The one stream of events. The terminal, the JSON-lines log, the journal, the report and the incident recorder read it.
+"""The one stream of events: the terminal, the JSON-lines log, the journal, the report, the incident recorder read it.
 
 An event is a frozen value whose fields are JSON, so that a run can be told again from its journal: the report of a
 deploy that was killed is built from the same events as any other.
@@ -16,10 +16,11 @@ from flawless.core.clock import Clock, from_stamp, to_stamp
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. `durable` events are on disk before the run goes on (the write-ahead journal)."""
+    """Something that happened. `durable` events stand in the journal; `synced` ones are on disk before the next act."""
 
     name: ClassVar[str]
     durable: ClassVar[bool] = False
+    synced: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class RunStarted(Event):
 
     name = "run.started"
     durable = True
+    synced = True
     deploy_id: str
     project: str
     environment: str | None
@@ -89,6 +91,7 @@ class Intended(Event):
 
     name = "action.intended"
     durable = True
+    synced = True
     action: str
     subject: str
     detail: Mapping[str, Any] = field(default_factory=dict)
@@ -100,6 +103,7 @@ class Effected(Event):
 
     name = "action.effected"
     durable = True
+    synced = True
     action: str
     subject: str
     detail: Mapping[str, Any] = field(default_factory=dict)
@@ -121,6 +125,7 @@ class Failure(Event):
 
     name = "run.failed"
     durable = True
+    synced = True
     phase: str
     code: str
     cause: str
@@ -134,6 +139,7 @@ class RolledBack(Event):
 
     name = "run.rolled_back"
     durable = True
+    synced = True
     status: str
     actions: tuple[str, ...]
 
@@ -144,6 +150,7 @@ class Verdict(Event):
 
     name = "run.verdict"
     durable = True
+    synced = True
     result: str
     exit_code: int | None
 
@@ -154,6 +161,7 @@ class RunEnded(Event):
 
     name = "run.ended"
     durable = True
+    synced = True
     report: str
     incident_id: str | None
     address: str | None
@@ -185,10 +193,14 @@ Reader = Callable[[Stamped], None]
 
 
 class Stream:
-    """Hands each event to every reader, in order. The journal reads first: an intent is on disk before the act."""
+    """Hands each event to every reader, in order. The journal reads first: an intent is on disk before the act.
 
-    def __init__(self, clock: Clock, *readers: Reader) -> None:
+    `redact` takes every secret out of an event's fields before any reader sees them.
+    """
+
+    def __init__(self, clock: Clock, redact: Callable[[Any], Any], *readers: Reader) -> None:
         self._clock = clock
+        self._redact = redact
         self._readers = list(readers)
         self._started = clock.monotonic()
 
@@ -196,6 +208,7 @@ class Stream:
         self._readers.append(reader)
 
     def tell(self, event: Event) -> None:
-        stamped = Stamped(to_stamp(self._clock.now()), self._clock.monotonic() - self._started, event)
+        clean = type(event)(**self._redact(asdict(event)))
+        stamped = Stamped(to_stamp(self._clock.now()), self._clock.monotonic() - self._started, clean)
         for reader in self._readers:
             reader(stamped)

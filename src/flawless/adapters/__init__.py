@@ -1,0 +1,1 @@
+"""The edges: processes, databases, tools and files of the world outside."""

@@ -1,0 +1,143 @@
+"""The report as text: the same facts, in at most 120 columns, cause first, next steps last."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from flawless.core.plain import printable
+
+WIDTH: Final = 120
+_HEADLINES: Final = {
+    "success": "LIVE, verified",
+    "partial": "PARTLY: the release serves, and something that was asked for did not pass",
+    "failure": "FAILED",
+    "aborted": "ABORTED: the run was killed before its end",
+}
+_SHOWN: Final = {"FAIL", "WARN", "SKIP"}
+
+
+def to_text(report: Mapping[str, Any]) -> str:
+    """The whole text report. Nothing in it can move a terminal's cursor."""
+    return "\n".join(_blocks(report)) + "\n"
+
+
+def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
+    yield from _head(report)
+    yield from _cause(report["failure"])
+    yield from _phases(report["phases"])
+    yield from _services(report["services"])
+    yield from _database(report)
+    yield from _rollback(report["rollback"])
+    yield from _log_tail(report["log_tail"])
+    yield from _versions(report)
+    yield from _next_steps(report)
+
+
+def _head(report: Mapping[str, Any]) -> Iterator[str]:
+    exit_code = "none" if report["exit_code"] is None else report["exit_code"]
+    yield f"{report['name']}: {_HEADLINES[report['result']]}"
+    yield f"deploy {report['deploy_id']}, {report['started_at']}, {_seconds(report['duration_ms'])}, exit code {exit_code}"
+    if report["embedded_database"]:
+        yield "database: the embedded PostgreSQL of this project"
+
+
+def _cause(failure: Mapping[str, Any] | None) -> Iterator[str]:
+    if failure is None:
+        return
+    yield ""
+    yield from _wrapped(f"{failure['code']} in {failure['phase']}: {failure['cause']}", "")
+    for line in failure["evidence"]:
+        yield from _wrapped(line, "  ")
+
+
+def _phases(phases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield ""
+    yield "phases"
+    for phase in phases:
+        because = f"  {phase['because']}" if phase.get("because") else ""
+        yield from _wrapped(
+            f"{phase['name']:<24} {phase['status']:<8} {_seconds(phase['duration_ms']):>9}{because}", "  "
+        )
+        for finding in phase["checks"]:
+            if finding["status"] in _SHOWN:
+                yield from _finding(finding)
+
+
+def _finding(finding: Mapping[str, Any]) -> Iterator[str]:
+    code = f" {finding['code']}" if finding["code"] else ""
+    optional = " (optional)" if finding["optional"] else ""
+    said = "; ".join(finding["evidence"])
+    yield from _wrapped(f"{finding['status']} {finding['id']}{code}{optional}: {said}", "    ")
+
+
+def _services(services: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not services:
+        return
+    yield ""
+    yield "services"
+    for service in services:
+        what = "restarted" if service["restarted"] else "left as it was"
+        yield f"  {service['name']:<16} {service['role']:<9} pid {service['pid']}  port {service['port']}  {what}"
+
+
+def _database(report: Mapping[str, Any]) -> Iterator[str]:
+    database = report["database"]
+    latency = database["latency_ms"]
+    if latency is None:
+        return
+    samples = ", ".join(f"{sample:.1f}" for sample in latency["samples"])
+    migrations = database["migrations"]
+    yield ""
+    yield f"database: {latency['average']:.1f} ms on average ({samples})"
+    yield from _wrapped(f"migrations applied by this run: {', '.join(migrations['applied']) or 'none'}", "  ")
+    if migrations["pending"]:
+        yield from _wrapped(f"migrations still pending: {', '.join(migrations['pending'])}", "  ")
+
+
+def _rollback(rollback: Mapping[str, Any] | None) -> Iterator[str]:
+    if rollback is None:
+        return
+    yield ""
+    yield f"rollback: {rollback['status']}"
+    for action in rollback["actions"]:
+        yield from _wrapped(action, "  ")
+
+
+def _log_tail(tails: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for service, lines in tails.items():
+        yield ""
+        yield f"last lines of {service}"
+        for line in lines:
+            yield from _wrapped(f"| {line}", "  ")
+
+
+def _versions(report: Mapping[str, Any]) -> Iterator[str]:
+    versions = report["versions"]
+    dirty = " with uncommitted changes" if versions.get("git_dirty") else ""
+    commit = f", commit {versions['git_commit'][:12]}{dirty}" if versions.get("git_commit") else ""
+    yield ""
+    yield from _wrapped(f"flawless {versions['flawless']}, python {versions['python']}, {versions['os']}{commit}", "")
+
+
+def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:
+    incident = [f"the whole story: flawless incidents show {report['incident_id']}"] if report["incident_id"] else []
+    steps = [*(report["failure"]["next_steps"] if report["failure"] else []), *incident]
+    if not steps:
+        return
+    yield ""
+    yield "next steps"
+    for number, step in enumerate(steps, 1):
+        yield from _wrapped(f"{number}. {step}", "  ")
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """Lines of at most 120 columns; words longer than that (a path, a URL) are broken, not lost."""
+    return textwrap.wrap(
+        printable(text), WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False
+    ) or [indent]
+
+
+def _seconds(milliseconds: float | None) -> str:
+    return "unended" if milliseconds is None else f"{milliseconds / 1000:.2f} s"
