@@ -1,0 +1,375 @@
+"""Nothing leaves the process before its secrets are taken out: known ones by value, others by their shape.
+
+How a value is found. Every spelling of a secret has at least seven bytes, so wherever it stands, one of its first four
+groups of four bytes begins at a multiple of four. The text is read as 32-bit numbers and intersected with those groups:
+one set operation for any number of secrets. Only where a group is met, spellings are compared.
+
+Line breaks are left out of the comparison, so a secret that was wrapped is found as well.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+from flawless.core.spellings import one_line, spellings
+
+TYPE_CHECKING = False  # the module typing would be an eighth of a keeper's memory
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+Span: TypeAlias = "tuple[int, int, bytes]"
+
+MASK = b"****"
+SHORT = 8  # below this many characters a value is a secret only where it stands as a field or in a URL
+_HEAD = 7
+_CONTEXT = 64  # bytes already given out that a field's name may reach back
+_TOKEN = 16_384  # a token of a known shape that is still unfinished after so many bytes is not waited for
+
+_SHAPES = (
+    (b"sk_live_", rb"[A-Za-z0-9]{8,}"),
+    (b"sk_test_", rb"[A-Za-z0-9]{8,}"),
+    (b"rk_live_", rb"[A-Za-z0-9]{8,}"),
+    (b"rk_test_", rb"[A-Za-z0-9]{8,}"),
+    (b"whsec_", rb"[A-Za-z0-9+/=_-]{8,}"),
+    (b"sk-", rb"[A-Za-z0-9_*-]{16,}"),  # OpenAI's refusals repeat the key with stars in its middle
+    (b"eyJ", rb"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"),
+    (b"AKIA", rb"[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    (b"ASIA", rb"[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    (b"ghp_", rb"[A-Za-z0-9]{16,}"),
+    (b"gho_", rb"[A-Za-z0-9]{16,}"),
+    (b"ghu_", rb"[A-Za-z0-9]{16,}"),
+    (b"ghs_", rb"[A-Za-z0-9]{16,}"),
+    (b"ghr_", rb"[A-Za-z0-9]{16,}"),
+    (b"github_pat_", rb"[A-Za-z0-9_]{16,}"),
+    (b"xoxb-", rb"[A-Za-z0-9-]{8,}"),
+    (b"xoxp-", rb"[A-Za-z0-9-]{8,}"),
+    (b"xoxa-", rb"[A-Za-z0-9-]{8,}"),
+    (b"xoxr-", rb"[A-Za-z0-9-]{8,}"),
+    (b"xoxs-", rb"[A-Za-z0-9-]{8,}"),
+    (b"xapp-", rb"[A-Za-z0-9-]{8,}"),
+)
+_KEYS = {prefix: re.compile(rb"(?<![A-Za-z0-9])" + re.escape(prefix) + body) for prefix, body in _SHAPES}
+# What must be kept of a match stands before the group that is masked.
+_CARRIERS = {
+    b"earer ": re.compile(rb"[Bb]earer ((?=[^\s]*\d)[A-Za-z0-9._~+/=-]{8,}|[A-Za-z0-9._~+/=-]{16,})"),
+    b"://": re.compile(rb"://([^\s/?#\"'<>`\\@]*:[^\s/?#\"'<>`\\]*)@"),
+}
+_LITERALS = (*_KEYS, *_CARRIERS)
+_BEGINNINGS = frozenset(literal[:size] for literal in _LITERALS for size in range(1, len(literal)))
+_BEGINNINGS_TUPLE = tuple(_BEGINNINGS)
+_UNFINISHED = re.compile(
+    rb"(?:(?<![A-Za-z0-9])(?:" + b"|".join(map(re.escape, _KEYS)) + rb")[A-Za-z0-9._~+/=*-]*"
+    rb"|earer [A-Za-z0-9._~+/=-]*|://[^\s/?#\"'<>`\\]*)\Z"
+)
+_BREAKS = re.compile(rb"[\r\n]+")
+
+_WORD = r"pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|auth|authorization|cookie|apikey|session"
+_KEY = r"(?:api|secret|private|access|signing|encryption|service|master|admin|auth|license|webhook)[_\-]?key"
+_FIELD_NAME = re.compile(rf"(?:.*[^a-z])?(?:{_WORD}|{_KEY})|.*(?:password|secret|apikey)")
+_ENVIRONMENT_NAME = re.compile(r"[A-Z0-9_]*(?:KEY|SECRET|TOKEN|PASSWORD)")
+_PUBLIC_NAME = re.compile(r"NEXT_PUBLIC_.*|.*PUBLISHABLE.*|.*PUBLIC_?KEY.*")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_FIELD_BEFORE = re.compile(
+    rb"(?i)(?:pass|pwd|secret|token|key|auth|cookie|credential|session)[\w-]*(?:\\?[\"'])?\s*[:=]\s*(?:\\?[\"'])?\Z"
+)
+_FIELD_UNFINISHED = re.compile(_FIELD_BEFORE.pattern[:-2] + rb"([^\s\"',;&]{0,16})\Z")
+_USERINFO_BEFORE = re.compile(rb"://(?:[^\s/@]*:)?\Z")
+_USERINFO_KNOWN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^\s/?#]*)@")
+_ESCAPED_BYTE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+class Redactor:
+    """Takes secrets out of text. `values` are the secrets as they are; it knows how else they may be written."""
+
+    __slots__ = ("_forms", "_grams", "_longest", "_openings", "_shorts", "_values")
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self._values = frozenset(_with_parts(values))
+        self._shorts = _shorts(self._values)
+        self._forms: dict[bytes, list[tuple[bytes, bytes]]] = {}
+        self._grams: dict[int, tuple[int, ...]] = {}
+        self._openings: dict[bytes, int] = {}
+        self._longest = 0
+        for value in self._values:
+            if _is_long(value):
+                self._learn(value)
+
+    def including(self, more: Iterable[str]) -> Redactor:
+        """A redactor that knows `more` secrets as well."""
+        return Redactor([*self._values, *more])
+
+    def text(self, value: str) -> str:
+        return self.data(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+    def data(self, value: bytes) -> bytes:
+        """The same without secrets. Lines stay lines."""
+        spans, _ = self.spans(value)
+        return b"".join(_rendered(value, spans, 0, len(value))) if spans else value
+
+    def tree(self, value: JSON) -> JSON:
+        """The same tree without secrets, those masked as well that only their key names as such."""
+        match value:
+            case dict():
+                return {self.text(key): self._field(key, item) for key, item in value.items()}
+            case list():
+                return [self.tree(item) for item in value]
+            case str():
+                return MASK.decode() if value.encode("utf-8", "surrogatepass") in self._shorts else self.text(value)
+            case _:
+                return value
+
+    def stream(self) -> Stream:
+        """For output that arrives in pieces."""
+        return Stream(self)
+
+    def spans(self, data: bytes) -> tuple[list[Span], int]:
+        """What to mask, in order and apart; and where a spelling begins that the end of the data may have cut off."""
+        joined = one_line(data)
+        found, hold = self._by_value(joined)
+        if len(joined) != len(data) and (found or hold < len(joined)):
+            found, hold = _in_original(data, found, hold)
+        elif hold == len(joined):
+            hold = len(data)
+        found += _by_shape(data)
+        if self._shorts:
+            found += self._by_field(data)
+        return _merged(found), hold
+
+    def may_show(self, tail: bytes) -> bool:
+        """Whether this beginning of a spelling is so little of it that it may be seen: 4 characters and 20 %."""
+        return len(tail) <= 4 and all(
+            len(tail) - start <= self._openings.get(tail[start:], sys.maxsize) // 5 for start in range(len(tail))
+        )
+
+    @property
+    def longest(self) -> int:
+        """Size of the longest spelling, in bytes."""
+        return self._longest
+
+    def unfinished_field(self, data: bytes) -> int:
+        """Where a short secret in a field may have been cut off by the end of the data."""
+        match = _FIELD_UNFINISHED.search(data, max(0, len(data) - _CONTEXT)) if self._shorts else None
+        if match and any(short.startswith(match[1]) for short in self._shorts):
+            return match.start(1)
+        return len(data)
+
+    def _learn(self, value: str) -> None:
+        raw = one_line(value.encode("utf-8", "surrogatepass"))
+        for form in spellings(value):
+            if len(form) >= _HEAD:
+                self._add(form, mask_of(raw) if form == raw else MASK)
+
+    def _add(self, form: bytes, mask: bytes) -> None:
+        self._forms.setdefault(form[:_HEAD], []).append((form, mask))
+        self._longest = max(self._longest, len(form))
+        for offset in range(4):
+            gram = int.from_bytes(form[offset : offset + 4], sys.byteorder)
+            offsets = self._grams.get(gram, ())
+            if offset not in offsets:
+                self._grams[gram] = (*offsets, offset)
+        for size in range(1, _HEAD):
+            opening = form[:size]
+            self._openings[opening] = min(self._openings.get(opening, sys.maxsize), len(form))
+
+    def _by_value(self, joined: bytes) -> tuple[list[Span], int]:
+        spans: list[Span] = []
+        size = len(joined)
+        hold = self._short_hold(joined)
+        for start in self._candidates(joined):
+            for form, mask in self._forms.get(joined[start : start + _HEAD], ()):
+                if joined.startswith(form, start):
+                    spans.append((start, start + len(form), mask))
+                elif start + len(form) > size and form.startswith(joined[start:]):
+                    hold = min(hold, start)
+        return spans, hold
+
+    def _candidates(self, joined: bytes) -> set[int]:
+        """Where a spelling may begin."""
+        grams = self._grams
+        starts: set[int] = set()
+        with memoryview(joined) as view, view[: len(joined) & ~3].cast("I") as numbers:
+            met = grams.keys() & numbers
+        for number in met:
+            gram = number.to_bytes(4, sys.byteorder)
+            at = joined.find(gram)
+            while at >= 0:
+                starts.update([at - offset for offset in grams[number] if offset <= at])
+                at = joined.find(gram, at + 1)
+        return starts
+
+    def _short_hold(self, joined: bytes) -> int:
+        size = len(joined)
+        openings = self._openings
+        return next((size - n for n in range(min(_HEAD - 1, size), 0, -1) if joined[-n:] in openings), size)
+
+    def _by_field(self, data: bytes) -> Iterator[Span]:
+        for short in self._shorts:
+            at = data.find(short)
+            while at >= 0:
+                if _stands_alone(data, at, at + len(short)):
+                    yield at, at + len(short), MASK
+                at = data.find(short, at + 1)
+
+    def _field(self, key: str, value: JSON) -> JSON:
+        return _masked_tree(value) if names_secret(key) else self.tree(value)
+
+
+class Stream:
+    """Redacts output that arrives in pieces, wherever it is cut. What may become a secret waits for the next piece."""
+
+    __slots__ = ("_pending", "_redactor", "_shown")
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._pending = b""
+        self._shown = 0  # so many bytes of what is pending have been given out, as they are or masked
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Takes the next piece, gives what is certain."""
+        data = self._pending + chunk
+        spans, hold = self._redactor.spans(data)
+        start = min(hold, _unfinished(data), self._redactor.unfinished_field(data))
+        if len(data) - start > 2 * self._redactor.longest + _TOKEN:  # a page of blank lines is no wrapped secret
+            start = len(data)
+        return self._give(data, spans, start, len(data) if self._may_go(data, start) else max(start, self._shown))
+
+    def flush(self) -> bytes:
+        """The rest, when nothing more comes."""
+        data, self._pending = self._pending, b""
+        spans, _ = self._redactor.spans(data)
+        shown, self._shown = self._shown, 0
+        return b"".join(_rendered(data, spans, shown, len(data)))
+
+    def _may_go(self, data: bytes, start: int) -> bool:
+        """A whole line does not wait for the sake of a few characters at its end."""
+        return data.endswith(b"\n") and self._redactor.may_show(one_line(data[start:]))
+
+    def _give(self, data: bytes, spans: list[Span], start: int, stop: int) -> bytes:
+        output = b"".join(_rendered(data, spans, self._shown, stop))
+        masked = max([end for begin, end, _ in spans if begin < stop], default=0)
+        keep = min(start, max(0, len(data) - _CONTEXT))
+        self._pending = data[keep:]
+        self._shown = max(stop, masked, self._shown) - keep
+        return output
+
+
+def mask_of(value: bytes) -> bytes:
+    """`sk_live_****1234` for a key of a known kind of at least 20 characters, `****` for everything else."""
+    prefix = next((prefix for prefix in _KEYS if value.startswith(prefix) and prefix != b"eyJ"), None)
+    if prefix is None or len(value) < 20 or not value.isascii() or not value[-4:].isalnum():
+        return MASK
+    return prefix + MASK + value[-4:]
+
+
+def names_secret(name: str) -> bool:
+    """Whether what is called so is secret whatever its value."""
+    if _PUBLIC_NAME.fullmatch(name.upper()):
+        return False
+    return bool(_ENVIRONMENT_NAME.fullmatch(name) or _FIELD_NAME.fullmatch(_CAMEL.sub("_", name).lower()))
+
+
+def _with_parts(values: Iterable[str]) -> Iterator[str]:
+    """The values, the lines of those that have several, and the credentials inside URLs."""
+    for value in values:
+        yield value
+        yield value.strip()
+        yield from [line.strip() for line in value.splitlines() if _is_long(line) and not line.startswith("-----")]
+        for userinfo in _USERINFO_KNOWN.findall(value):
+            _, _, password = userinfo.partition(":")
+            yield password
+            yield _unquoted(password)
+
+
+def _unquoted(text: str) -> str:
+    raw = _ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), text.encode("utf-8", "surrogatepass"))
+    return raw.decode("utf-8", "surrogateescape") if raw.isascii() else raw.decode("utf-8", "replace")
+
+
+def _is_long(value: str) -> bool:
+    return len(value.replace("\n", "").replace("\r", "").strip()) >= SHORT
+
+
+def _shorts(values: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(
+        value.encode("utf-8", "surrogatepass") for value in values if value.strip() and not _is_long(value)
+    )
+
+
+def _by_shape(data: bytes) -> Iterator[Span]:
+    for prefix, pattern in _KEYS.items():
+        if prefix in data:
+            yield from [(*match.span(), mask_of(match[0])) for match in pattern.finditer(data)]
+    for literal, pattern in _CARRIERS.items():
+        if literal in data:
+            yield from [(*match.span(1), MASK) for match in pattern.finditer(data)]
+
+
+def _stands_alone(data: bytes, start: int, end: int) -> bool:
+    before = data[max(0, start - _CONTEXT) : start]
+    if data[end : end + 1] in (b"@", b":") and _USERINFO_BEFORE.search(before):
+        return True
+    return (end == len(data) or data[end : end + 1] in b" \t\r\n\"'\\,;&})]") and bool(_FIELD_BEFORE.search(before))
+
+
+def _unfinished(data: bytes) -> int:
+    """Where a token of a known shape, or the beginning of its prefix, runs to the end of the data."""
+    size = len(data)
+    if data.endswith((b"\n", b" ")) and not data.endswith(b"earer "):
+        return size
+    match = _UNFINISHED.search(data, max(0, size - _TOKEN, data.rfind(b"\n") + 1))
+    if match:
+        return match.start()
+    if not data.endswith(_BEGINNINGS_TUPLE):
+        return size
+    return next(size - n for n in range(min(size, 11), 0, -1) if data[-n:] in _BEGINNINGS)
+
+
+def _in_original(data: bytes, spans: list[Span], hold: int) -> tuple[list[Span], int]:
+    """Places in the text without line breaks, as places in the data."""
+    breaks = [at for match in _BREAKS.finditer(data) for at in range(*match.span())]
+    before = [at - count for count, at in enumerate(breaks)]
+
+    def place(at: int) -> int:
+        return at + bisect_right(before, at)
+
+    return [(place(start), place(end - 1) + 1, mask) for start, end, mask in spans], place(hold)
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    """What overlaps becomes one; a mask that shows something stays only where it stands for the whole."""
+    merged: list[Span] = []
+    for start, end, mask in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if merged and start < merged[-1][1]:
+            first, last, kept = merged[-1]
+            merged[-1] = (first, max(last, end), kept if end <= last else MASK)
+        else:
+            merged.append((start, end, mask))
+    return merged
+
+
+def _rendered(data: bytes, spans: list[Span], start: int, stop: int) -> Iterator[bytes]:
+    at = start
+    for begin, end, mask in spans:
+        if end <= start or begin >= stop:
+            continue
+        yield data[at:begin]
+        yield mask if begin >= start else MASK
+        yield from [part + MASK for part in _BREAKS.findall(data, max(begin, at), end)]
+        at = end
+    yield data[at:stop]
+
+
+def _masked_tree(value: JSON) -> JSON:
+    match value:
+        case dict():
+            return {key: _masked_tree(item) for key, item in value.items()}
+        case list():
+            return [_masked_tree(item) for item in value]
+        case bool() | None | "":
+            return value
+        case _:
+            return MASK.decode()
