@@ -1,0 +1,1 @@
+"""The board's backend: projects, tasks and comments on PostgreSQL, as JSON."""

@@ -1,0 +1,42 @@
+"""How Alembic reaches the database: DATABASE_URL, over asyncpg, within the limits of PGOPTIONS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from alembic import context
+from sqlalchemy import Connection, NullPool
+
+from board_backend.database import DatabaseUnavailable, engine_for, server_settings
+from board_backend.models import Base
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def migrate_online() -> None:
+    """A lock_timeout set in PGOPTIONS would be lost without a word: asyncpg reads neither that nor PGAPPNAME."""
+    engine = engine_for(
+        os.environ.get("DATABASE_URL", ""),
+        application_name=os.environ.get("PGAPPNAME", "board-migrations"),
+        settings=server_settings(os.environ.get("PGOPTIONS", "")),
+        poolclass=NullPool,
+    )
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", target_metadata=Base.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    try:
+        asyncio.run(migrate_online())
+    except DatabaseUnavailable as fault:
+        raise SystemExit(str(fault)) from fault

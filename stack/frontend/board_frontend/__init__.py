@@ -1,0 +1,1 @@
+"""The board's frontend: pages for people, and the one origin a browser speaks to."""
