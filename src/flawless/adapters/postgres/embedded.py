@@ -1,0 +1,260 @@
+"""The embedded database of a project: bring it up, say where it is, take it down."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import psutil
+from filelock import AsyncFileLock, Timeout
+
+from flawless.adapters.postgres.account import account_for
+from flawless.adapters.postgres.binaries import make_public, ready_server
+from flawless.adapters.postgres.cluster import Cluster, tail
+from flawless.adapters.postgres.failure import explained, failed
+from flawless.adapters.postgres.port import choose_port, port_is_free
+from flawless.adapters.postgres.postmaster import Postmaster, ended, is_alive, launch, send
+from flawless.adapters.postgres.session import answers
+from flawless.adapters.postgres.state import State, StateFile
+from flawless.core.secret import Secret
+
+SYSTEM_FOLDER: Final = Path("/var/lib/flawless")
+PORT_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What is known of the server without asking it. `since` is in UTC; `version` is the one last started."""
+
+    running: bool
+    pid: int | None
+    port: int | None
+    version: str | None
+    data_directory: Path | None
+    since: datetime | None
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server that belongs to the state folder `folder` and serves the database named `database`.
+
+    It is nobody's child and survives whoever started it. The data lies in `<folder>/<major>`; for root, whom PostgreSQL
+    refuses to run as, in `<system_folder>/data/<hash of folder>/<major>`, because another user may
+    not enter a 0700 folder. All timeouts are seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database: str,
+        system_folder: Path = SYSTEM_FOLDER,
+        start_timeout: float = 60.0,
+        stop_timeout: float = 15.0,
+        lock_timeout: float = 120.0,
+    ) -> None:
+        self._folder = folder.resolve()
+        self._database = database
+        self._system_folder = system_folder
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._lock_timeout = lock_timeout
+        self._state_file = StateFile(self._folder)
+
+    async def ensure_running(self) -> str:
+        """Start the server unless it runs; its postgresql:// URL, password included, once it answers `SELECT 1`.
+
+        Safe to call from many processes at once. Raises CommandFailed with one of the codes
+        TOOL_MISSING, DB_EMBEDDED_FAILED, DB_EMBEDDED_VERSION.
+        """
+        if sys.platform == "win32":
+            raise failed(
+                "the embedded database does not run on Windows yet",
+                next_steps=['use a PostgreSQL of your own: in flawless.toml, [database] url = "${DATABASE_URL:?}"'],
+            )
+        with explained("starting the embedded database"):
+            state = await self._serving()
+            if state is None:
+                async with self._locked():
+                    state = await self._serving() or await self._bring_up()
+            return state.url(self._database)
+
+    async def stop(self) -> bool:
+        """Stop the server and wait for its end; False when it was not running. Raises CommandFailed."""
+        with explained("stopping the embedded database"):
+            if not self._folder.is_dir():
+                return False
+            async with self._locked():
+                postmaster = self._postmaster()
+                if postmaster is None:
+                    return False
+                process = postmaster.process()
+                if process is not None:
+                    await self._stop(process)
+                await postmaster.clear()
+                return process is not None
+
+    def url(self) -> Secret | None:
+        """The URL the server was last started with, whether it runs or not; None when it never was."""
+        with explained("reading the embedded database's state"):
+            state = self._state_file.load()
+        return Secret(state.url(self._database)) if state else None
+
+    def status(self) -> ServerStatus:
+        with explained("reading the embedded database's state"):
+            state = self._state_file.load()
+        if state is None:
+            return ServerStatus(running=False, pid=None, port=None, version=None, data_directory=None, since=None)
+        process = Postmaster(state.data).process()
+        return ServerStatus(
+            running=process is not None,
+            pid=process.pid if process else None,
+            port=state.port,
+            version=state.version,
+            data_directory=state.data,
+            since=datetime.fromtimestamp(process.create_time(), UTC) if process else None,
+        )
+
+    async def _serving(self) -> State | None:
+        """The state, when the server already runs and answers."""
+        state = self._state_file.load()
+        if state is None:
+            return None
+        postmaster = Postmaster(state.data)
+        process = postmaster.process()
+        ready = process is not None and postmaster.is_ready(process)
+        return state if ready and await answers(state, self._database, state_file=self._state_file.path) else None
+
+    async def _bring_up(self) -> State:
+        state = self._state_file.load()
+        home = self._home(state)
+        account = account_for(self._existing_data(home))
+        cluster = Cluster(home, await ready_server(account, self._system_folder), account)
+        postmaster = Postmaster(cluster.data)
+        process = postmaster.process()
+        recorded = postmaster.pid_file()
+        if process and state and recorded and recorded.status != "stopping":
+            if await self._await_ready(process, postmaster, state):
+                return state
+        elif process:
+            await self._stop(process)
+        await postmaster.clear()
+        state = await self._ensure_cluster(cluster, state)
+        return await self._start(cluster, replace(state, version=cluster.server.version))
+
+    def _home(self, state: State | None) -> Path:
+        """Where the clusters of this project are: where they were, else where they belong."""
+        if state is not None:
+            return state.data.parent
+        if os.geteuid() != 0 or any(self._folder.glob("*/PG_VERSION")):
+            return self._folder
+        return self._system_folder / "data" / hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]
+
+    def _existing_data(self, home: Path) -> Path:
+        return next((path.parent for path in home.glob("*/PG_VERSION")), home / "none")
+
+    def _postmaster(self) -> Postmaster | None:
+        """The server as the state knows it, or, when the state is lost, as the data directory does."""
+        state = self._state_file.load()
+        data = state.data if state else self._existing_data(self._home(None))
+        return Postmaster(data) if data.is_dir() else None
+
+    async def _ensure_cluster(self, cluster: Cluster, state: State | None) -> State:
+        if cluster.home != self._folder:
+            for folder in (*reversed(cluster.home.parents), cluster.home):
+                make_public(folder)
+        await cluster.clear_unfinished()
+        known = cluster.exists()
+        if known and state is not None:
+            return state
+        password = Secret(secrets.token_urlsafe(24))
+        await (cluster.set_password(password) if known else cluster.create(password))
+        return State(cluster.data, password, port=choose_port(state.port if state else None), version="")
+
+    async def _start(self, cluster: Cluster, state: State) -> State:
+        cluster.prepare_log()
+        postmaster = Postmaster(cluster.data)
+        early = self._folder / "start.log"
+        for _ in range(PORT_ATTEMPTS):
+            state = replace(state, port=choose_port(state.port))
+            self._state_file.save(state)
+            with early.open("wb") as errors:
+                early.chmod(0o600)
+                process = await launch(cluster.start_command(state.port), account=cluster.account, errors=errors)
+            if process and await self._await_ready(process, postmaster, state):
+                return state
+            if port_is_free(state.port):
+                break
+        raise failed(
+            "the embedded PostgreSQL ended before it was ready",
+            evidence=[*tail(early, 10), *cluster.log_tail()],
+            next_steps=[f"read its log: ls {shlex.quote(str(cluster.log))}", "then try again: flawless db start"],
+        )
+
+    async def _await_ready(self, process: psutil.Process, postmaster: Postmaster, state: State) -> bool:
+        """Wait until the server answers; False when it ended first.
+
+        PostgreSQL says that it is ready by a line in a file, so this asks every 10 ms. It is the one exception to
+        the rule that only the gate waits: gates ask the database that this brings up.
+        """
+        try:
+            async with asyncio.timeout(self._start_timeout):
+                while is_alive(process):
+                    if postmaster.is_ready(process) and await answers(
+                        state, self._database, state_file=self._state_file.path
+                    ):
+                        return True
+                    await asyncio.sleep(0.01)
+        except TimeoutError as error:
+            raise failed(
+                f"the embedded PostgreSQL (pid {process.pid}) did not answer within {self._start_timeout:.0f} s",
+                evidence=tail(self._folder / "start.log", 10),
+                next_steps=["it may still be replaying its log after a crash; try again: flawless db start"],
+            ) from error
+        return False
+
+    async def _stop(self, process: psutil.Process) -> None:
+        """Fast shutdown, then immediate shutdown; never SIGKILL."""
+        for order, timeout in ((signal.SIGINT, self._stop_timeout), (signal.SIGQUIT, 10.0)):
+            send(process, order)
+            if await ended(process, timeout):
+                return
+        raise failed(
+            f"the embedded PostgreSQL (pid {process.pid}) did not end",
+            evidence=[f"SIGINT and SIGQUIT were sent; its state is {process.status()}"],
+            next_steps=[f"see what it waits for: ps -o pid,stat,wchan,args -p {process.pid}"],
+        )
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        """Start and stop one at a time; a killed holder's lock is free at once."""
+        if not self._folder.is_dir():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        holder = self._folder / "lock.holder"
+        lock = AsyncFileLock(self._folder / "lock", timeout=self._lock_timeout, mode=0o600, poll_interval=0.02)
+        try:
+            await lock.acquire()
+        except Timeout as error:
+            raise failed(
+                "another command is starting or stopping the embedded database",
+                evidence=[f"the lock has been held for {self._lock_timeout:.0f} s by {' '.join(tail(holder, 1))}"],
+                next_steps=["wait for that command, or end it, then try again"],
+            ) from error
+        try:
+            holder.write_text(
+                json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()}), encoding="utf-8"
+            )
+            yield
+        finally:
+            await lock.release()
