@@ -2,4 +2,6 @@
 rem Deploys this checkout, from whichever folder it is called in.
 setlocal
 cd /d "%~dp0.."
-where /q py && (py -3 bootstrap.py deploy %*) || (python bootstrap.py deploy %*)
+set "PYTHON=python"
+where /q py && set "PYTHON=py -3"
+%PYTHON% bootstrap.py deploy %*
