@@ -9,6 +9,13 @@ from starlette.responses import JSONResponse
 
 from .database import DatabaseUnavailable
 
+# Where pydantic's own words are meant for programmers.
+WORDS = {
+    "missing": "This is needed.",
+    "string_too_short": "Please write something here.",
+    "extra_forbidden": "There is no such field.",
+}
+
 
 def refusal(
     status: int, code: str, message: str, *, fields: dict[str, str] | None = None, retry_after: int | None = None
@@ -30,7 +37,7 @@ async def on_http(_: Request, error: Exception) -> JSONResponse:
 async def on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ValidationError)
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    fields = {".".join(map(str, problem["loc"])) or "body": problem["msg"] for problem in found}
+    fields = {".".join(map(str, problem["loc"])) or "body": WORDS.get(problem["type"], problem["msg"]) for problem in found}
     return refusal(422, "INVALID", "Some of what was sent cannot be taken.", fields=fields)
 
 

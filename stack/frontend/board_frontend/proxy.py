@@ -11,7 +11,7 @@ from .backend import Backend
 BODY_LIMIT = 1024 * 1024
 """Bytes of a request's body."""
 
-# RFC 9110, 7.6.1: these speak of one connection. The lengths and encodings are ours to set anew.
+# RFC 9110, 7.6.1: these speak of one connection. Date, lengths and encodings are set anew here.
 ONE_HOP = {
     "connection",
     "keep-alive",
@@ -25,6 +25,7 @@ ONE_HOP = {
     "accept-encoding",
     "content-encoding",
     "content-length",
+    "date",
 }
 
 

@@ -14,7 +14,9 @@ def upgrade() -> None:
         "comments",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.func.now(), nullable=False),
-        sa.Column("project_id", sa.ForeignKey("projects.id", ondelete="CASCADE"), index=True, nullable=False),
+        sa.Column(
+            "project_id", sa.Integer, sa.ForeignKey("projects.id", ondelete="CASCADE"), index=True, nullable=False
+        ),
         sa.Column("author", sa.Text, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
     )
