@@ -38,7 +38,8 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
 def _head(report: Mapping[str, Any]) -> Iterator[str]:
     exit_code = "none" if report["exit_code"] is None else report["exit_code"]
     yield f"{report['name']}: {_HEADLINES[report['result']]}"
-    yield f"deploy {report['deploy_id']}, {report['started_at']}, {_seconds(report['duration_ms'])}, exit code {exit_code}"
+    took = _seconds(report["duration_ms"])
+    yield f"deploy {report['deploy_id']}, {report['started_at']}, {took}, exit code {exit_code}"
     if report["embedded_database"]:
         yield "database: the embedded PostgreSQL of this project"
 

@@ -1,0 +1,78 @@
+"""One run of a deploy: what its steps share. A step asks and waits through it, so that everything is told once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from flawless.core.check import Check, Failed, Finding, Outcome, Passed, ask
+from flawless.core.clock import Clock
+from flawless.core.event import Asked, Event, Noted, Stream, WaitingFor
+from flawless.core.gate import Ending, Patience, Waiting, gate
+from flawless.core.phase import Phase
+from flawless.deploy.rollback import UndoStack
+
+ATTEMPT = 5.0
+"""Seconds a check may take when it is asked once."""
+
+
+class Step(Protocol):
+    """One phase of the deploy."""
+
+    async def run(self, run: Run) -> Outcome:
+        """Does the phase. Whatever it changes, it first hands `run.undo` the way back."""
+
+
+@dataclass
+class Run:
+    """The state of one run; `findings` are all outcomes, newest last."""
+
+    deploy_id: str
+    clock: Clock
+    stream: Stream
+    undo: UndoStack = field(default_factory=UndoStack)
+    phase: Phase = Phase.PRECHECK
+    findings: list[Finding] = field(default_factory=list)
+
+    def tell(self, event: Event) -> None:
+        self.stream.tell(event)
+
+    def note(self, key: str, value: object) -> None:
+        """A fact for the report, under the report's own key."""
+        self.tell(Noted(key, value))
+
+    async def ask_all(self, checks: Sequence[Check], *, limit: float = ATTEMPT) -> list[Finding]:
+        """Asks every check once, side by side; the findings come in the checks' order."""
+        findings = await asyncio.gather(*(ask(check, limit) for check in checks))
+        for finding in findings:
+            self.record(finding)
+        return list(findings)
+
+    async def wait_for(self, check: Check, patience: Patience, *, ending: Ending | None = None) -> Finding:
+        """Asks one check until its gate is settled, and records the finding."""
+        finding = await gate(check, patience, clock=self.clock, on_wait=self._tell_wait, ending=ending)
+        self.record(finding)
+        return finding
+
+    def record(self, finding: Finding) -> None:
+        """Keeps a finding, tells it, and notes its facts under the report's keys."""
+        self.findings.append(finding)
+        self.tell(Asked.of(self.phase, finding))
+        if isinstance(finding.outcome, Passed | Failed):
+            for key, value in finding.outcome.facts.items():
+                self.note(key, value)
+
+    @property
+    def is_partial(self) -> bool:
+        return any(finding.makes_partial for finding in self.findings)
+
+    def _tell_wait(self, waiting: Waiting) -> None:
+        last = waiting.last.cause if isinstance(waiting.last, Failed) else None
+        self.tell(WaitingFor(self.phase, waiting.check_id, waiting.claim, waiting.elapsed, waiting.remaining, last))
+
+
+def required_failure(findings: Sequence[Finding]) -> Failed | None:
+    """The first failure, in the checks' order, that the manifest does not call optional."""
+    return next((finding.failure for finding in findings if finding.failure and not finding.optional), None)

@@ -1,0 +1,284 @@
+"""Bringing services up: in the order of `after`, independent ones side by side, each through its own gate.
+
+The deploy's phases and the verbs start and restart all use this; nothing else starts a service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flawless.core.check import Check, Failed, Outcome, Passed
+from flawless.core.event import Effected, Intended
+from flawless.core.gate import Patience
+from flawless.core.reason import Reason
+from flawless.core.service import Change, ChangeAction, Exit, Keeper, Launch, Running
+from flawless.deploy.run import Run
+
+RECOVERY_LIMIT = 15.0
+"""Seconds a service is asked again after its one recovery attempt."""
+
+SETTLING = 10.0
+"""Seconds beyond the stability window in which a service may fall and stand up again once."""
+
+
+Task = asyncio.Future[Any]
+
+
+class Recovery(Protocol):
+    """The recovery routes of one service."""
+
+    async def stats(self, limit: float) -> object:
+        """What the service says of its earlier recoveries, as JSON; None when it does not answer."""
+
+    async def act(self, limit: float) -> str:
+        """Orders the one recovery; a sentence that says what came of it."""
+
+
+class Probes(Protocol):
+    """The questions about one service."""
+
+    def readiness(self, name: str, running: Running) -> Sequence[Check]:
+        """The checks of `ready`, in order; each proves that a process of ours answered."""
+
+    def recovery(self, name: str) -> Recovery | None:
+        """The recovery routes, where the manifest declares them."""
+
+    async def ended(self, name: str, exit_: Exit) -> Failed:
+        """Why a process that exited did so: the exit, its last lines, who holds its port now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done with one service. Seconds."""
+
+    change: Change
+    role: str
+    port: int | None
+    after: tuple[str, ...]
+    ready_limit: float
+    stable: float
+
+
+class GateFailed(Exception):
+    """Carries the failure of one service out of the task that watched it."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.cause)
+        self.failed = failed
+
+
+@dataclass
+class Group:
+    """The services of one run on their way up."""
+
+    run: Run
+    plans: Mapping[str, Plan]
+    keepers: Mapping[str, Keeper]
+    probes: Probes
+    launch: Callable[[str], Awaitable[Launch]]
+    _ups: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _spawned: dict[str, asyncio.Event] = field(default_factory=dict)
+    _endings: dict[str, asyncio.Task[Failed]] = field(default_factory=dict)
+    _stable: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    started: dict[str, Running] = field(default_factory=dict)
+
+    async def spawn(self, names: Collection[str]) -> Outcome:
+        """Sets the named services going; returns when those that need not wait for another are started."""
+        for name in names:
+            self._spawned[name] = asyncio.Event()
+        for name in names:
+            self._ups[name] = asyncio.ensure_future(self._bring_up(name))
+        first = [name for name in names if not set(self.plans[name].after) & set(names)]
+        spawned = [asyncio.ensure_future(self._spawned[name].wait()) for name in first]
+        try:
+            return await self._settled(spawned, failing=[self._ups[name] for name in first])
+        finally:
+            for waiter in spawned:
+                waiter.cancel()
+
+    async def ready(self, names: Collection[str]) -> Outcome:
+        """Returns when all the named services are ready, or one has failed."""
+        ups = [self._ups[name] for name in names]
+        return await self._settled(ups, failing=ups)
+
+    async def stable(self) -> Outcome:
+        """Judges the stability windows of what this run started."""
+        windows = list(self._stable.values())
+        return await self._settled(windows, failing=windows)
+
+    async def aclose(self) -> None:
+        """Ends every watch; the services go on."""
+        tasks = [*self._ups.values(), *self._endings.values(), *self._stable.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settled(self, awaited: Collection[Task], failing: Collection[Task]) -> Outcome:
+        """All of `awaited` are done, or the first of `failing`, or of what became ready before, has failed."""
+        try:
+            while waiting := {task for task in awaited if not task.done()}:
+                watched = {*waiting, *self._watched(failing)}
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+                if _first_failure([*failing, *self._stable.values()]):
+                    break
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        failed = _first_failure([*failing, *self._stable.values()])
+        if failed is not None:
+            await self.aclose()
+        return failed or Passed()
+
+    def _watched(self, failing: Collection[Task]) -> set[Task]:
+        return {task for task in (*failing, *self._stable.values()) if not task.done()}
+
+    async def _bring_up(self, name: str) -> None:
+        plan = self.plans[name]
+        await asyncio.gather(*(asyncio.shield(self._ups[other]) for other in plan.after if other in self._ups))
+        running = await self._ensure_started(plan)
+        self._spawned[name].set()
+        self._endings[name] = asyncio.ensure_future(self._ending(name))
+        await self._gate(plan, running)
+        await self.keepers[name].mark(ready=True)
+        if plan.change.action is not ChangeAction.KEEP:
+            self._stable[name] = asyncio.ensure_future(self._watch_stable(plan, running))
+
+    async def _ensure_started(self, plan: Plan) -> Running:
+        name = plan.change.name
+        keeper = self.keepers[name]
+        if plan.change.action is ChangeAction.KEEP:
+            running = await keeper.look()
+            if running is not None and running.is_alive:
+                return self._note_service(plan, running)
+        self.run.tell(Intended("start", name, {"why": list(plan.change.why)}))
+        self.run.undo.push(_sentence(plan), lambda: self._take_back(plan))
+        running = await keeper.start(await self.launch(name))
+        self.run.tell(Effected("start", name, {"pid": running.pid, "port": plan.port}))
+        return self._note_service(plan, running)
+
+    def _note_service(self, plan: Plan, running: Running) -> Running:
+        self.started[running.name] = running
+        self.run.note(
+            "services",
+            {
+                "name": running.name,
+                "role": plan.role,
+                "pid": running.pid,
+                "port": plan.port,
+                "started_at": running.since,
+                "restarted": plan.change.action is not ChangeAction.KEEP,
+            },
+        )
+        return running
+
+    async def _take_back(self, plan: Plan) -> None:
+        """Undoes a start: what ran before runs again, and passes the same gate."""
+        before = await self.keepers[plan.change.name].revert()
+        if before is None or not before.is_alive:
+            return
+        for probe in self.probes.readiness(plan.change.name, before):
+            finding = await self.run.wait_for(probe, Patience(plan.ready_limit))
+            if finding.failure is not None:
+                raise GateFailed(finding.failure)
+        await self.keepers[plan.change.name].mark(ready=True)
+        await self.keepers[plan.change.name].commit()
+
+    async def _ending(self, name: str) -> Failed:
+        return await self.probes.ended(name, await self.keepers[name].exited())
+
+    async def _gate(self, plan: Plan, running: Running) -> None:
+        deadline = self.run.clock.monotonic() + plan.ready_limit
+        failed = await self._asked_in_order(plan, running, deadline)
+        if failed is not None and failed.reason is Reason.SERVICE_UNHEALTHY:
+            failed = await self._recovered(plan, running, failed)
+        if failed is not None:
+            await self._note_tail(plan.change.name)
+            raise GateFailed(failed)
+
+    async def _asked_in_order(self, plan: Plan, running: Running, deadline: float) -> Failed | None:
+        """The first probe that does not pass before the deadline, which all of them share."""
+        for probe in self.probes.readiness(plan.change.name, running):
+            patience = Patience(max(deadline - self.run.clock.monotonic(), 0.001))
+            finding = await self.run.wait_for(probe, patience, ending=self._endings[plan.change.name])
+            if finding.failure is not None:
+                return finding.failure
+        return None
+
+    async def _recovered(self, plan: Plan, running: Running, failed: Failed) -> Failed | None:
+        """The one recovery attempt: its statistics, the order, and the same questions again."""
+        recovery = self.probes.recovery(plan.change.name)
+        if recovery is None:
+            return failed
+        stats = await recovery.stats(RECOVERY_LIMIT)
+        self.run.tell(Intended("recover", plan.change.name))
+        said = await recovery.act(RECOVERY_LIMIT)
+        self.run.tell(Effected("recover", plan.change.name, {"said": said}))
+        again = await self._asked_in_order(plan, running, self.run.clock.monotonic() + RECOVERY_LIMIT)
+        result = "ready after it" if again is None else "no help"
+        self.run.note("recovery", {"stats": stats, "attempted": True, "result": f"{said}; {result}"})
+        return None if again is None else again.because(f"one recovery was attempted: {said}")
+
+    async def _note_tail(self, name: str) -> None:
+        self.run.note("log_tail", {name: list(await self.keepers[name].tail(20))})
+
+    async def _watch_stable(self, plan: Plan, running: Running) -> None:
+        check = Stays(plan.change.name, self.probes.readiness(plan.change.name, running))
+        patience = Patience(plan.stable + SETTLING, lasting=plan.stable, ceiling=0.5)
+        finding = await self.run.wait_for(check, patience, ending=self._endings[plan.change.name])
+        if finding.failure is not None:
+            await self._note_tail(plan.change.name)
+            raise GateFailed(finding.failure)
+
+
+class Stays:
+    """Claims that a service that became ready stays so. A second fall is flapping, and waiting cannot help."""
+
+    optional = False
+
+    def __init__(self, name: str, probes: Sequence[Check]) -> None:
+        self.id = f"service.stable:{name}"
+        self.claim = f"{name} stays ready"
+        self._probes = probes
+        self._falls: list[Failed] = []
+        self._up = True
+
+    async def ask(self, limit: float) -> Outcome:
+        for probe in self._probes:
+            outcome = await probe.ask(limit)
+            if isinstance(outcome, Failed):
+                return self._fell(outcome)
+        self._up = True
+        return Passed()
+
+    def _fell(self, failed: Failed) -> Failed:
+        if self._up:
+            self._falls.append(failed)
+        self._up = False
+        if len(self._falls) < 2:
+            return failed
+        name = self.id.partition(":")[2]
+        return Failed(
+            Reason.SERVICE_FLAPPING,
+            f"{name} became ready and fell {len(self._falls)} times within its stability window",
+            tuple(f"{fall.reason}: {fall.cause}" for fall in self._falls),
+            failed.next_steps,
+        )
+
+
+def _first_failure(tasks: Collection[Task]) -> Failed | None:
+    """The failure of the first task that failed; an error that is none of a gate's is raised."""
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, GateFailed):
+                return error.failed
+            raise error
+    return None
+
+
+def _sentence(plan: Plan) -> str:
+    if plan.change.action is ChangeAction.REPLACE:
+        return f"{plan.change.name} runs again as it did before this deploy (with the code that is on disk now)"
+    return f"{plan.change.name} is stopped, as before this deploy"
