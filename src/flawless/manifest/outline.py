@@ -1,0 +1,99 @@
+"""The shape of the settings: every key with its model's field, for refusals, secrets and the reference."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeAlias, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag
+from pydantic.fields import FieldInfo
+
+from flawless.core.secret import Secret
+from flawless.core.settings import Settings
+
+ANY_NAME: Final = "*"
+ANY_ITEM: Final = "[]"
+Shape: TypeAlias = tuple[str, ...]
+Location: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key of the manifest. In its shape `*` stands for a name and `[]` for an item of a list."""
+
+    shape: Shape
+    field: FieldInfo
+
+    @property
+    def name(self) -> str:
+        return self.shape[-1]
+
+
+@functools.cache
+def outline() -> tuple[Entry, ...]:
+    """Every key there is, tables before what is in them."""
+    return tuple(_entries(Settings, ()))
+
+
+def fits(location: Location, shape: Shape) -> bool:
+    """Whether a real place has this shape."""
+    return len(location) == len(shape) and all(
+        part == ANY_ITEM if isinstance(key, int) else part in (key, ANY_NAME)
+        for key, part in zip(location, shape, strict=True)
+    )
+
+
+def known_names(location: Location) -> list[str]:
+    """The keys that a table takes; `location` may carry the tag of a kind of probe."""
+    return [entry.name for entry in outline() if fits(location, entry.shape[:-1])]
+
+
+def field_at(location: Location) -> FieldInfo | None:
+    """The field at a place."""
+    return next((entry.field for entry in outline() if fits(location, entry.shape)), None)
+
+
+@functools.cache
+def secret_shapes() -> tuple[Shape, ...]:
+    """Where secrets stand."""
+    return tuple(
+        entry.shape + suffix
+        for entry in outline()
+        for kind, suffix in _leaves(entry.field.annotation)
+        if kind is Secret
+    )
+
+
+def holds_secret(location: Location) -> bool:
+    """Whether the value at a place is a secret whatever it is."""
+    return any(fits(location, shape) for shape in secret_shapes())
+
+
+def _entries(model: type[BaseModel], above: Shape) -> Iterator[Entry]:
+    for name, field in model.model_fields.items():
+        shape = (*above, field.alias or name)
+        yield Entry(shape, field)
+        for kind, suffix in _leaves(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _entries(kind, shape + suffix)
+
+
+def _leaves(annotation: Any) -> Iterator[tuple[Any, Shape]]:
+    """The types an annotation is made of, with the way to them."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        tag: Shape = tuple(item.tag for item in arguments[1:] if isinstance(item, Tag))
+        for kind, suffix in _leaves(arguments[0]):
+            yield kind, tag + suffix
+    elif origin is dict:
+        yield from ((kind, (ANY_NAME, *suffix)) for kind, suffix in _leaves(arguments[1]))
+    elif origin is tuple:
+        yield from ((kind, (ANY_ITEM, *suffix)) for kind, suffix in _leaves(arguments[0]))
+    elif origin in (Union, types.UnionType):
+        for argument in arguments:
+            yield from _leaves(argument)
+    else:
+        yield annotation, ()

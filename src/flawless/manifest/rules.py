@@ -1,0 +1,140 @@
+"""What the tables must keep between them. Asked of the manifest as written, so that one wrong type hides nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flawless.core.settings import EMBEDDED, POSTGRES_URL
+from flawless.manifest.keys import Keys, look_up, to_dotted
+
+_HTTP_URL: Final = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A rule that is broken, before it is known in which file."""
+
+    keys: Keys
+    found: str
+    allowed: str
+    suggestion: str = ""
+
+
+def find_breaches(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterator[Breach]:
+    """Every broken rule. `data` has its variables put in; `literal` is as written, with the variables' names."""
+    yield from _ports(data)
+    yield from _after(data)
+    yield from _database(data, literal)
+    yield from _addresses(data, literal)
+
+
+def _services(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    services = data.get("services")
+    tables = services.items() if isinstance(services, dict) else ()
+    return {name: table for name, table in tables if isinstance(table, dict)}
+
+
+def _ports(data: Mapping[str, Any]) -> Iterator[Breach]:
+    places: list[tuple[Keys, Any]] = [
+        (("services", name, "port"), table["port"]) for name, table in _services(data).items() if "port" in table
+    ]
+    places += [(keys, _port_of(look_up(data, keys))) for keys in (("metrics", "listen"), ("tunnel", "metrics"))]
+    first: dict[str, Keys] = {}
+    for keys, port in places:
+        text = "" if isinstance(port, bool) else str(port or "").lstrip("0")
+        if text.isdigit() and text in first:
+            yield Breach(keys, f"port {text}, which {to_dotted(first[text])} has too", "a port of its own")
+        first.setdefault(text, keys)
+
+
+def _port_of(listen: object) -> str:
+    return listen.rpartition(":")[2] if isinstance(listen, str) else ""
+
+
+def _after(data: Mapping[str, Any]) -> Iterator[Breach]:
+    services = _services(data)
+    after = {name: _texts(table.get("after")) for name, table in services.items()}
+    roles = {name: table.get("role") for name, table in services.items()}
+    for name, others in after.items():
+        for index, other in enumerate(others):
+            keys: Keys = ("services", name, "after", index)
+            if other not in services:
+                yield Breach(
+                    keys, f'the unknown service "{other}"', f"one of {', '.join(services)}", _close(other, after)
+                )
+            elif roles[name] == "backend" and roles[other] in ("frontend", "proxy"):
+                found = f'"{other}", a {roles[other]}, which starts when every backend is ready'
+                yield Breach(keys, found, "no frontend or proxy for a backend to wait for")
+    for cycle in _cycles(after):
+        yield Breach(
+            ("services", cycle[0], "after"), f"a cycle: {' -> '.join(cycle)}", "an order in which each can start"
+        )
+
+
+def _cycles(after: Mapping[str, list[str]]) -> Iterator[list[str]]:
+    """Each cycle once, beginning with the service that is written first."""
+    done: set[str] = set()
+    for start in after:
+        way = _way_back(start, after, done)
+        if way:
+            done.update(way)
+            yield way
+        done.add(start)
+
+
+def _way_back(start: str, after: Mapping[str, list[str]], closed: set[str]) -> list[str]:
+    """The shortest way from a service to itself that touches no closed service."""
+    ways = [[start]]
+    seen: set[str] = set()
+    for way in ways:
+        for other in after.get(way[-1], ()):
+            if other == start:
+                return [*way, start]
+            if other not in seen and other not in closed:
+                seen.add(other)
+                ways.append([*way, other])
+    return []
+
+
+def _database(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterator[Breach]:
+    form = f'a postgresql:// URL, or the word "{EMBEDDED}", written in the manifest itself'
+    for key in ("url", "direct_url"):
+        keys = ("database", key)
+        value, written = look_up(data, keys), look_up(literal, keys)
+        if not isinstance(value, str) or (key == "direct_url" and not value):
+            continue
+        if value == EMBEDDED and (written != EMBEDDED or key == "direct_url"):
+            found = f'the word "{EMBEDDED}", which a variable brought' if written != EMBEDDED else f'"{EMBEDDED}"'
+            yield Breach(keys, found, form if key == "url" else "a postgresql:// URL")
+        elif value == written and value != EMBEDDED and not POSTGRES_URL.match(value):
+            scheme = re.match(r"[a-z][a-z0-9+.-]*://", value, re.IGNORECASE)
+            found = (
+                f"a URL that begins with {scheme[0]}" if scheme else "a text that is neither" if value else "nothing"
+            )
+            yield Breach(keys, found, form if key == "url" else "a postgresql:// URL")
+
+
+def _addresses(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterator[Breach]:
+    """Addresses written out in full; those a variable brings are for the preflight checks."""
+    checks = look_up(data, ("public", "checks"))
+    places: list[Keys] = [("base_url",)]
+    places += [("public", "checks", index, "url") for index in range(len(checks) if isinstance(checks, list) else 0)]
+    places += [("external", name, "base_url") for name in ("stripe", "openai", "cloudflare")]
+    for keys in places:
+        value = look_up(data, keys)
+        if isinstance(value, str) and value and value == look_up(literal, keys) and not _HTTP_URL.fullmatch(value):
+            yield Breach(keys, "a text that is no address", "https://host or http://host")
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _close(name: str, names: Mapping[str, Any]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f'did you mean "{close[0]}"?' if close else ""
