@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from .services import State
 
-PING_TIMEOUT = 3.0
-"""Seconds. Below what a gate allows one attempt, so that it hears an answer and not a timeout."""
+PING_TIMEOUT = 2.0
+"""Seconds. Below the three a probe waits for, so that it hears what is wrong and not a silence."""
 
 TRANSACTION_TIMEOUT = 8.0
 """Seconds for a whole request's work: a connection that died in silence must not hold its reader."""
@@ -70,7 +70,7 @@ class Database:
             command_timeout=5,
             pool_size=5,
             max_overflow=0,
-            pool_timeout=3,
+            pool_timeout=2,
             pool_pre_ping=True,
         )
 
