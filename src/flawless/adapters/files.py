@@ -56,10 +56,15 @@ def sync_folder(folder: Path) -> None:
 
 
 class AppendFile:
-    """A file that only grows; a line is one write, and on disk when `append` returns and `sync` was asked for."""
+    """A file of lines that only grows; a line is one write, and on disk when `append` with `sync` returns.
+
+    A torn last line, left by a writer that was killed, is dropped when the file is opened: nothing may join it.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | _NOFOLLOW, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | _NOFOLLOW, 0o600)
+        whole = path.read_bytes().rfind(b"\n") + 1
+        os.ftruncate(self._descriptor, whole)
         sync_folder(path.parent)
 
     def append(self, data: bytes, *, sync: bool) -> None:

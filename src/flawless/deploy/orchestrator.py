@@ -38,7 +38,9 @@ class Orchestrator:
         return self._judge(self._run.phase)
 
     def interrupt(self, interrupted: Interrupted) -> None:
-        """A signal has come: end the walk; come again: end the rollback."""
+        """A signal has come: end the walk; come again: end the rollback. After the commit it comes too late."""
+        if self._run.is_committed:
+            return
         task = self._rollback if self._interrupted else self._walk
         self._interrupted = interrupted
         if task is not None:

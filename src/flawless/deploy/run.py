@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,7 +27,7 @@ class Step(Protocol):
 
 @dataclass
 class Run:
-    """The state of one run; `findings` are all outcomes, newest last."""
+    """The state of one run; `findings` are all outcomes, newest last. A committed run cannot be undone any more."""
 
     deploy_id: str
     clock: Clock
@@ -35,6 +35,7 @@ class Run:
     undo: UndoStack = field(default_factory=UndoStack)
     phase: Phase = Phase.PRECHECK
     findings: list[Finding] = field(default_factory=list)
+    is_committed: bool = False
 
     def tell(self, event: Event) -> None:
         self.stream.tell(event)
@@ -53,6 +54,13 @@ class Run:
     async def wait_for(self, check: Check, patience: Patience, *, ending: Ending | None = None) -> Finding:
         """Asks one check until its gate is settled, and records the finding."""
         finding = await gate(check, patience, clock=self.clock, on_wait=self._tell_wait, ending=ending)
+        self.record(finding)
+        return finding
+
+    async def timed(self, id_: str, claim: str, question: Awaitable[Outcome]) -> Finding:
+        """Awaits an answer that is more than a question (a migration), and records it as a finding."""
+        before = self.clock.monotonic()
+        finding = Finding(id_, claim, await question, self.clock.monotonic() - before)
         self.record(finding)
         return finding
 

@@ -17,9 +17,6 @@ from flawless.core.reason import Reason
 from flawless.core.service import Change, ChangeAction, Exit, Keeper, Launch, Running
 from flawless.deploy.run import Run
 
-RECOVERY_LIMIT = 15.0
-"""Seconds a service is asked again after its one recovery attempt."""
-
 SETTLING = 10.0
 """Seconds beyond the stability window in which a service may fall and stand up again once."""
 
@@ -59,6 +56,7 @@ class Plan:
     port: int | None
     after: tuple[str, ...]
     ready_limit: float
+    recover_limit: float
     stable: float
 
 
@@ -108,6 +106,10 @@ class Group:
         """Judges the stability windows of what this run started."""
         windows = list(self._stable.values())
         return await self._settled(windows, failing=windows)
+
+    def last_look(self) -> list[Check]:
+        """Every readiness check of every service, for the look at the end state."""
+        return [check for name, running in self.started.items() for check in self.probes.readiness(name, running)]
 
     async def aclose(self) -> None:
         """Ends every watch; the services go on."""
@@ -212,11 +214,11 @@ class Group:
         recovery = self.probes.recovery(plan.change.name)
         if recovery is None:
             return failed
-        stats = await recovery.stats(RECOVERY_LIMIT)
+        stats = await recovery.stats(plan.recover_limit)
         self.run.tell(Intended("recover", plan.change.name))
-        said = await recovery.act(RECOVERY_LIMIT)
+        said = await recovery.act(plan.recover_limit)
         self.run.tell(Effected("recover", plan.change.name, {"said": said}))
-        again = await self._asked_in_order(plan, running, self.run.clock.monotonic() + RECOVERY_LIMIT)
+        again = await self._asked_in_order(plan, running, self.run.clock.monotonic() + plan.recover_limit)
         result = "ready after it" if again is None else "no help"
         self.run.note("recovery", {"stats": stats, "attempted": True, "result": f"{said}; {result}"})
         return None if again is None else again.because(f"one recovery was attempted: {said}")

@@ -1,0 +1,78 @@
+"""Where runs are kept: journals under the state folder, reports under logs, each for its time."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from flawless.adapters.files import AppendFile, Reserve, ensure_private_folder, write_atomically
+from flawless.core.ids import report_stamp
+
+KEPT: Final = timedelta(days=30)
+ALWAYS_KEPT: Final = 5
+_REPORT: Final = "deploy-report-"
+
+
+class Archive:
+    """Journals and reports of one stack."""
+
+    def __init__(self, state: Path, logs: Path, name: str) -> None:
+        self._journals = state / "journal"
+        self._logs = logs
+        self._name = name
+        self.reserve = Reserve(state / "reserve")
+
+    def open_journal(self, deploy_id: str) -> AppendFile:
+        return AppendFile(ensure_private_folder(self._journals) / f"{deploy_id}.jsonl")
+
+    def journals(self) -> list[Path]:
+        """All journals, oldest first."""
+        return sorted(self._journals.glob("*.jsonl"))
+
+    def reports(self) -> list[Path]:
+        """All JSON reports, oldest first; their names sort by time."""
+        return sorted(self._logs.glob(f"{_REPORT}*.json"))
+
+    def write_report(self, report: Mapping[str, Any], text: str, now: datetime) -> Path:
+        """Writes both forms and answers with the path of the JSON one.
+
+        On a full disk the reserve is given up for it; where that does not help either, or the folder cannot be
+        written, the report goes to a folder of its own in the system's temporary one.
+        """
+        try:
+            return self._write(self._logs, report, text, now)
+        except OSError:
+            self.reserve.release()
+        try:
+            return self._write(self._logs, report, text, now)
+        except OSError:
+            elsewhere = Path(tempfile.mkdtemp(prefix=f"flawless-{self._name}-"))
+            return self._write(elsewhere, report, text, now)
+
+    def prune(self, now: datetime) -> None:
+        """Removes reports and journals of more than 30 days, but never the last five."""
+        for files in (self.reports(), self.journals()):
+            for path in files[:-ALWAYS_KEPT]:
+                if _age(path, now) > KEPT:
+                    path.unlink(missing_ok=True)
+                    path.with_suffix(".txt").unlink(missing_ok=True)
+
+    def _write(self, folder: Path, report: Mapping[str, Any], text: str, now: datetime) -> Path:
+        """Another report of the same millisecond moves this one to the next."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{_REPORT}{report_stamp(now)}.json"
+        document = json.dumps(report, indent=2, ensure_ascii=True) + "\n"
+        try:
+            write_atomically(path, document.encode(), exclusively=True)
+        except FileExistsError:
+            return self._write(folder, report, text, now + timedelta(milliseconds=1))
+        write_atomically(path.with_suffix(".txt"), text.encode())
+        return path
+
+
+def _age(path: Path, now: datetime) -> timedelta:
+    return now - datetime.fromtimestamp(path.lstat().st_mtime, UTC)

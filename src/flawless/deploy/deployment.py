@@ -1,0 +1,113 @@
+"""One deploy from its lock to its report, whatever happens to it in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from flawless.core.errors import Interrupted
+from flawless.core.event import RunEnded, RunStarted, Stream, Verdict
+from flawless.core.phase import DeployResult, Phase
+from flawless.deploy import journal
+from flawless.deploy.orchestrator import Orchestrator
+from flawless.deploy.report import ReportBuilder, killed
+from flawless.deploy.report_text import to_text
+from flawless.deploy.run import Run, Step
+
+DRAIN_LIMIT = 2.0
+"""Seconds a command gives the outbox to reach the database before it ends."""
+
+
+class Archive(Protocol):
+    """Where journals and reports are kept."""
+
+    def journals(self) -> list[Path]: ...
+
+    def write_report(self, report: Mapping[str, Any], text: str, now: datetime) -> Path: ...
+
+    def prune(self, now: datetime) -> None: ...
+
+
+class Incidents(Protocol):
+    """Where a failed run's incident goes."""
+
+    def open_for(self, failure: Mapping[str, Any], deploy_id: str) -> str | None:
+        """Writes the incident to the outbox; its id."""
+
+    def resolve_for(self, deploy_id: str) -> None:
+        """A good deploy ends what failed deploys had opened."""
+
+    async def drain(self, limit: float) -> int:
+        """Hands the outbox to the database; how many records are left."""
+
+
+@dataclass
+class Deployment:
+    """The whole of one run. The caller holds the deploy lock."""
+
+    run: Run
+    steps: Mapping[Phase, Step]
+    started: RunStarted
+    builder: ReportBuilder
+    archive: Archive
+    incidents: Incidents
+    on_good: Callable[[], Awaitable[None]]
+
+    def __post_init__(self) -> None:
+        self._orchestrator = Orchestrator(self.run, self.steps)
+
+    def interrupt(self, interrupted: Interrupted) -> None:
+        self._orchestrator.interrupt(interrupted)
+
+    async def deploy(self) -> Verdict:
+        """Walks the phases, writes the report and the incident, and answers with the verdict."""
+        self.run.tell(self.started)
+        verdict = await self._orchestrator.deploy()
+        incident = self._incident()
+        if verdict.exit_code in {0, 2}:
+            await self.on_good()
+        report = write_report(self.builder, self.archive, self.run.clock.now(), incident)
+        await self.incidents.drain(DRAIN_LIMIT)
+        self.run.tell(RunEnded(str(report), incident, None))
+        self.archive.prune(self.run.clock.now())
+        return verdict
+
+    def _incident(self) -> str | None:
+        if self.builder.failure is None:
+            self.incidents.resolve_for(self.run.deploy_id)
+            return None
+        return self.incidents.open_for(self.builder.failure, self.run.deploy_id)
+
+
+def write_report(builder: ReportBuilder, archive: Archive, now: datetime, incident: str | None) -> Path:
+    report = builder.build(now, incident_id=incident)
+    return archive.write_report(report, to_text(report), now)
+
+
+def settle_killed(
+    archive: Archive, incidents: Incidents, stream_for: Callable[[Path], Stream], now: datetime
+) -> list[Path]:
+    """Writes the report and the incident of every run that could not do so itself. The caller holds the deploy lock.
+
+    A journal without its last record, while nobody holds the lock, is a run that was killed.
+    """
+    unended = [(path, journal.read(path.read_bytes())) for path in archive.journals()]
+    return [
+        _settle(events, archive, incidents, stream_for(path), now)
+        for path, events in unended
+        if events and not journal.is_ended(events)
+    ]
+
+
+def _settle(events: Sequence[Stamped], archive: Archive, incidents: Incidents, stream: Stream, now: datetime) -> Path:
+    builder, failure = killed(events)
+    stream.add(builder)
+    stream.tell(failure)
+    stream.tell(Verdict(DeployResult.ABORTED, None))
+    incident = incidents.open_for(builder.failure or {}, builder.deploy_id)
+    report = write_report(builder, archive, now, incident)
+    stream.tell(RunEnded(str(report), incident, None))
+    return report

@@ -1,0 +1,65 @@
+"""PRECHECK: everything at once, every problem listed; what can be built is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flawless.core.check import Check, Failed, Finding, Outcome, Passed
+from flawless.core.event import Effected, Intended
+from flawless.deploy.run import Run, required_failure
+
+
+class Artefact(Protocol):
+    """A generated file: the check that it is there and fresh, and the command that makes it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def check(self) -> Check: ...
+
+    @property
+    def can_be_built(self) -> bool: ...
+
+    async def build(self) -> Outcome:
+        """Runs the build command; a failure carries its last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precheck:
+    """Asks all preflight checks, in catalog order, then looks after the artefacts."""
+
+    checks: Sequence[Check]
+    artefacts: Sequence[Artefact]
+
+    async def run(self, run: Run) -> Outcome:
+        findings = await run.ask_all([*self.checks, *(artefact.check for artefact in self.artefacts)])
+        asked = len(self.checks)
+        failed = required_failure(findings[:asked])
+        built = [
+            await self._ensure(run, *pair, blocked=failed)
+            for pair in zip(self.artefacts, findings[asked:], strict=True)
+        ]
+        return _together(findings, failed or next((outcome for outcome in built if isinstance(outcome, Failed)), None))
+
+    async def _ensure(self, run: Run, artefact: Artefact, finding: Finding, *, blocked: Failed | None) -> Outcome:
+        """An artefact that is missing or stale is built, unless the deploy has failed already."""
+        if finding.failure is None or not artefact.can_be_built or blocked is not None:
+            return finding.outcome
+        run.tell(Intended("build", artefact.name, {"why": finding.failure.cause}))
+        outcome = await artefact.build()
+        if isinstance(outcome, Failed):
+            return outcome
+        run.tell(Effected("build", artefact.name))
+        [again] = await run.ask_all([artefact.check])
+        return again.outcome
+
+
+def _together(findings: Sequence[Finding], first: Failed | None) -> Outcome:
+    """The first failure, with every other one named beside it."""
+    if first is None:
+        return Passed()
+    others = [one.failure for one in findings if one.failure and not one.optional and one.failure is not first]
+    return first.because(*(f"also {other.reason}: {other.cause}" for other in others))

@@ -1,0 +1,64 @@
+"""SUCCESS: the end state is looked at again. The verdict is what is true now, not the path taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from flawless.core.check import Check, Failed, Outcome, Passed
+from flawless.core.event import Effected, Intended
+from flawless.core.gate import Patience
+from flawless.core.service import Keeper
+from flawless.deploy.run import Run
+from flawless.deploy.services import Group
+from flawless.deploy.steps.services import GroupOf
+
+LAST_LOOK = Patience(3.0, interval=0.1)
+"""A moment's failure is not the end state; what still fails after this is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmEndState:
+    """Judges the stability windows, stops what the manifest no longer names, looks again, and commits."""
+
+    group: GroupOf
+    keepers: Mapping[str, Keeper]
+    leaving: Mapping[str, Keeper]
+    database: Callable[[], Sequence[Check]]
+
+    async def run(self, run: Run) -> Outcome:
+        group = await self.group(run)
+        try:
+            stable = await group.stable()
+            if isinstance(stable, Failed):
+                return stable
+            await self._hold_leaving(run)
+            looked = await self._look_again(run, group)
+            return looked if isinstance(looked, Failed) else await self._commit(run)
+        finally:
+            await group.aclose()
+
+    async def _hold_leaving(self, run: Run) -> None:
+        for name, keeper in self.leaving.items():
+            run.tell(Intended("stop", name, {"why": ["the manifest no longer names it"]}))
+            run.undo.push(f"{name} runs again, as before this deploy", partial(_resumed, keeper))
+            await keeper.hold()
+            run.tell(Effected("stop", name))
+
+    async def _commit(self, run: Run) -> Outcome:
+        """From here on there is no way back: what ran before is forgotten, so an interruption is no longer heard."""
+        run.is_committed = True
+        await asyncio.gather(*(keeper.commit() for keeper in self.keepers.values()))
+        await asyncio.gather(*(keeper.stop() for keeper in self.leaving.values()))
+        return Passed()
+
+    async def _look_again(self, run: Run, group: Group) -> Outcome:
+        checks = [*group.last_look(), *self.database()]
+        findings = await asyncio.gather(*(run.wait_for(check, LAST_LOOK) for check in checks))
+        return next((one.failure for one in findings if one.failure and not one.optional), Passed())
+
+
+async def _resumed(keeper: Keeper) -> None:
+    await keeper.resume()

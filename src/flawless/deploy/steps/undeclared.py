@@ -1,0 +1,35 @@
+"""Phases whose interfaces are not declared, or not supported yet: never silent, never a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flawless.core.check import Finding, Outcome, Skipped
+from flawless.deploy.run import Run
+
+NOT_DECLARED = "not declared"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A part of the manifest that is declared and cannot be asked here: it makes the deploy partial."""
+
+    id: str
+    claim: str
+    because: str
+    optional: bool = False
+    declared: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SkipUndeclared:
+    """Records each part with its reason, and skips the phase."""
+
+    parts: Sequence[Unsupported]
+
+    async def run(self, run: Run) -> Outcome:
+        for part in self.parts:
+            skipped = Skipped(part.because, declared=part.declared)
+            run.record(Finding(part.id, part.claim, skipped, 0.0, part.optional))
+        return Skipped("; ".join(f"{part.id}: {part.because}" for part in self.parts) or NOT_DECLARED)
