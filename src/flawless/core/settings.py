@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from flawless.core.duration import DURATION_FORM, SIZE_FORM, format_duration, parse_duration, parse_size
+from flawless.core.duration import DURATION_FORM, SIZE_FORM, parse_duration, parse_size
 from flawless.core.secret import Secret
 
 EMBEDDED: Final = "embedded"
@@ -180,24 +180,26 @@ class Table(BaseModel):
 class EnvSettings(Table):
     """Where variables come from and which must be there."""
 
-    files: tuple[str, ...] = Field((".env",), description="Files of NAME=value lines; a later one wins.")
-    require: tuple[VariableName, ...] = Field((), description="Variables that must be set and not blank.")
-    secrets: tuple[VariableName, ...] = Field((), description="Further secrets, beside those known by name or form.")
+    files: tuple[str, ...] = Field(default=(".env",), description="Files of NAME=value lines; a later one wins.")
+    require: tuple[VariableName, ...] = Field(default=(), description="Variables that must be set and not blank.")
+    secrets: tuple[VariableName, ...] = Field(
+        default=(), description="Further secrets, beside those known by name or form."
+    )
 
 
 class PathSettings(Table):
     """Folders the stack needs."""
 
-    writable: tuple[str, ...] = Field((), description="Folders that must be writable.")
+    writable: tuple[str, ...] = Field(default=(), description="Folders that must be writable.")
 
 
 class MigrateSettings(Table):
     """The application's own migrations."""
 
     tool: MigrationTool = Field(description="The tool that applies them.")
-    directory: str = Field(".", description="Where the tool is run.")
-    apply: Argv = Field((), description='With "command": what applies them.')
-    pending: Argv = Field((), description='With "command": what asks for those that are pending.')
+    directory: str = Field(default=".", description="Where the tool is run.")
+    apply: Argv = Field(default=(), description='With "command": what applies them.')
+    pending: Argv = Field(default=(), description='With "command": what asks for those that are pending.')
 
     @model_validator(mode="after")
     def _command_has_words(self) -> MigrateSettings:
@@ -214,10 +216,10 @@ class DatabaseSettings(Table):
     """The application's PostgreSQL."""
 
     url: SecretText = Field(description='A postgresql:// URL, or the word "embedded", written in the manifest itself.')
-    direct_url: SecretText = Field(Secret(""), description="Past a pooler, for migrations and locks.")
-    tables: tuple[str, ...] = Field((), description="Tables that must exist after the migrations.")
+    direct_url: SecretText = Field(default=Secret(""), description="Past a pooler, for migrations and locks.")
+    tables: tuple[str, ...] = Field(default=(), description="Tables that must exist after the migrations.")
     latency_warning: Duration = _time("2s", 0.001, HOUR, "A slower round trip is a warning.")
-    migrate: MigrateSettings | None = Field(None, description="The application's own migrations.")
+    migrate: MigrateSettings | None = Field(default=None, description="The application's own migrations.")
 
     @property
     def embedded(self) -> bool:
@@ -229,27 +231,27 @@ class ArtefactSettings(Table):
     """A generated file that must be there and newer than its sources."""
 
     path: str = Field(description="The generated file.")
-    sources: tuple[str, ...] = Field((), description="Files that must not be newer than it.")
-    build: Argv = Field((), description="The command that makes it.")
-    directory: str = Field(".", description="Where that command is run.")
+    sources: tuple[str, ...] = Field(default=(), description="Files that must not be newer than it.")
+    build: Argv = Field(default=(), description="The command that makes it.")
+    directory: str = Field(default=".", description="Where that command is run.")
 
 
 class HttpProbe(Table):
     """A request to the service's own port."""
 
     http: Route = Field(description="The path that is asked.")
-    status: Statuses = Field((), description="The status, or a list of which any will do; absent: any 2xx.")
+    status: Statuses = Field(default=(), description="The status, or a list of which any will do; absent: any 2xx.")
     json_subset: Any = Field(
-        None, alias="json", description="What the JSON answer must contain; a list means any of its items."
+        default=None, alias="json", description="What the JSON answer must contain; a list means any of its items."
     )
-    required: tuple[str, ...] = Field((), description="Services that the answer must call healthy.")
+    required: tuple[str, ...] = Field(default=(), description="Services that the answer must call healthy.")
     timeout: Duration = _time("3s", 0.01, HOUR, "The limit of one attempt.")
 
 
 class TcpProbe(Table):
     """A connection to the service's own port."""
 
-    tcp: Annotated[Literal[True], BeforeValidator(_switch)] = Field(description="true")
+    tcp: Annotated[Literal[True], BeforeValidator(_switch)] = Field(description="true: it takes a connection.")
     timeout: Duration = _time("3s", 0.01, HOUR, "The limit of one attempt.")
 
 
@@ -269,14 +271,20 @@ class LogProbe(Table):
 PROBE_KINDS: Final = ("http", "tcp", "exec", "log")
 
 
-def _probe_kind(value: object) -> str:
-    if isinstance(value, (HttpProbe, TcpProbe, ExecProbe, LogProbe)):
-        return next(f"<{kind}>" for kind in PROBE_KINDS if hasattr(value, kind))
+def _one_kind(value: object) -> object:
+    if isinstance(value, Table):
+        return value
     kinds = [kind for kind in PROBE_KINDS if kind in value] if isinstance(value, dict) else []
     if len(kinds) != 1:
-        found = " and ".join(kinds) if kinds else "none of them" if isinstance(value, dict) else ""
+        found = " and ".join(kinds) if kinds else "none of these" if isinstance(value, dict) else ""
         raise invalid("a table with exactly one of http, tcp, exec, log, for example { tcp = true }", found=found)
-    return f"<{kinds[0]}>"
+    return value
+
+
+def _probe_tag(value: object) -> str:
+    return next(
+        f"<{kind}>" for kind in PROBE_KINDS if (kind in value if isinstance(value, dict) else hasattr(value, kind))
+    )
 
 
 Probe: TypeAlias = Annotated[
@@ -284,26 +292,29 @@ Probe: TypeAlias = Annotated[
     | Annotated[TcpProbe, Tag("<tcp>")]
     | Annotated[ExecProbe, Tag("<exec>")]
     | Annotated[LogProbe, Tag("<log>")],
-    Discriminator(_probe_kind),
+    Discriminator(_probe_tag),
+    BeforeValidator(_one_kind),
 ]
 
 
 class RecoverSettings(Table):
     """The service's own recovery, tried once when it answers that it is not healthy."""
 
-    stats: Route = Field("/health/recovery-stats", description="The path that tells what recovery has done.")
-    action: Route = Field("/health/recover", description="The path that is sent the one POST.")
+    stats: Route = Field(default="/health/recovery-stats", description="The path that tells what recovery has done.")
+    action: Route = Field(default="/health/recover", description="The path that is sent the one POST.")
 
 
 class RestartSettings(Table):
     """How often a service that dies is started again."""
 
     delays: tuple[Annotated[Duration, Field(ge=0, le=HOUR)], ...] = Field(
-        (0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0),
+        default=(0.0, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0),
         min_length=1,
-        description="Pauses before each start of one that never became ready; the last repeats.",
+        description="Pauses, 0s to 1h, before each start of one that never became ready; the last repeats.",
     )
-    limit: Count = Field(5, description="Starts that are made within `within`; the next crash gives up.")
+    limit: Count = Field(
+        default=5, description="Starts, 1 to 1000, that are made within `within`; the next crash gives up."
+    )
     within: Duration = _time("5m", 1, DAY, "The window in which starts are counted.")
     forget: Duration = _time("10m", 1, DAY, "Good time after which they are forgotten.")
 
@@ -313,43 +324,34 @@ class ServiceSettings(Table):
 
     role: Role = Field(description="What it is for.")
     command: Command = Field(description="The program and its arguments, never a shell string.")
-    directory: str = Field(".", description="Where it is run.")
-    port: Port | None = Field(None, description="The port it listens on; given to it as PORT.")
-    host: str = Field("127.0.0.1", min_length=1, description="The address it listens on.")
-    env: dict[VariableName, str] = Field({}, description="Variables of its own.")
+    directory: str = Field(default=".", description="Where it is run.")
+    port: Port | None = Field(default=None, description="The port it listens on, 1 to 65535; given to it as PORT.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="The address it listens on.")
+    env: dict[VariableName, str] = Field(default={}, description="Variables of its own.")
     secrets: tuple[VariableName, ...] | None = Field(
-        None, description="The secrets it gets; absent: a backend gets all, any other role none."
+        default=None, description="The secrets it gets; absent: a backend gets all, any other role none."
     )
-    sources: tuple[str, ...] = Field((), description="What counts as its code where there is no git.")
-    after: tuple[str, ...] = Field((), description="Further services that must be ready first.")
+    sources: tuple[str, ...] = Field(default=(), description="What counts as its code where there is no git.")
+    after: tuple[str, ...] = Field(default=(), description="Further services that must be ready first.")
     stop_timeout: Duration = _time("15s", 0.01, HOUR, "Time to end by itself; absent: timeouts.stop.")
     ready: tuple[Probe, ...] = Field(
-        (), description="Probes, in order; absent: { tcp = true } with a port, alive for `stable` without."
+        default=(), description="Probes, in order; absent: { tcp = true } with a port, alive for `stable` without."
     )
-    recover: RecoverSettings | None = Field(None, description="Its own recovery routes.")
-    live: Probe | None = Field(None, description="Asked by the supervisor; must not depend on the database.")
-    restart: RestartSettings = Field(RestartSettings(), description="Starts after a crash.")
-
-    @model_validator(mode="after")
-    def _probes_have_a_port(self) -> ServiceSettings:
-        asked = (*self.ready, self.live)
-        if self.port is None and any(isinstance(probe, (HttpProbe, TcpProbe)) for probe in asked):
-            raise invalid("a port, because a probe asks over http or tcp", found="no port")
-        if isinstance(self.live, LogProbe):
-            raise invalid("as 'live' one of http, tcp, exec", found="a log probe, which cannot be asked twice")
-        return self
+    recover: RecoverSettings | None = Field(default=None, description="Its own recovery routes.")
+    live: Probe | None = Field(default=None, description="Asked by the supervisor; must not depend on the database.")
+    restart: RestartSettings = Field(default=RestartSettings(), description="Starts after a crash.")
 
 
 class TunnelSettings(Table):
     """What carries the public name to this machine."""
 
-    provider: TunnelProvider = Field(TunnelProvider.CLOUDFLARED, description="The program that does it.")
-    config: str = Field("~/.cloudflared/config.yml", description="Its configuration file; not with a token.")
-    token: SecretText = Field(Secret(""), description="A tunnel token, in place of the file.")
-    hostname: str = Field("", description="The public name.")
-    command: Command = Field(("cloudflared",), description="The program, with arguments of one's own.")
-    metrics: Listen = Field("127.0.0.1:20241", description="Where it tells about itself.")
-    restart: Argv = Field((), description="What restarts a cloudflared that is not ours.")
+    provider: TunnelProvider = Field(default=TunnelProvider.CLOUDFLARED, description="The program that does it.")
+    config: str = Field(default="~/.cloudflared/config.yml", description="Its configuration file; not with a token.")
+    token: SecretText = Field(default=Secret(""), description="A tunnel token, in place of the file.")
+    hostname: str = Field(default="", description="The public name.")
+    command: Command = Field(default=("cloudflared",), description="The program, with arguments of one's own.")
+    metrics: Listen = Field(default="127.0.0.1:20241", description="Where it tells about itself.")
+    restart: Argv = Field(default=(), description="What restarts a cloudflared that is not ours.")
 
     @model_validator(mode="after")
     def _file_or_token(self) -> TunnelSettings:
@@ -362,27 +364,29 @@ class PublicCheck(Table):
     """A request to the public address."""
 
     url: str = Field(description="The address.")
-    status: Statuses = Field((), description="The status, or a list of which any will do; absent: any 2xx.")
-    json_subset: Any = Field(None, alias="json", description="What the JSON answer must contain.")
-    optional: Switch = Field(False, description="Its failure makes the deploy partial, not failed.")  # noqa: FBT003
+    status: Statuses = Field(default=(), description="The status, or a list of which any will do; absent: any 2xx.")
+    json_subset: Any = Field(default=None, alias="json", description="What the JSON answer must contain.")
+    optional: Switch = Field(default=False, description="Its failure makes the deploy partial, not failed.")
 
 
 class PublicSettings(Table):
     """The public address, asked from outside."""
 
-    checks: tuple[PublicCheck, ...] = Field((), description="What is asked.")
-    resolve: dict[str, Listen] = Field({}, description='"host:port" = "address:port", before the DNS changes.')
-    ca_file: str = Field("", description="Further certificate authorities, PEM.")
+    checks: tuple[PublicCheck, ...] = Field(default=(), description="What is asked.")
+    resolve: dict[str, Listen] = Field(default={}, description='"host:port" = "address:port", before the DNS changes.')
+    ca_file: str = Field(default="", description="Further certificate authorities, PEM.")
 
 
 class ExternalInterface(Table):
     """What every external interface takes."""
 
-    enabled: Switch = Field(True, description="false: skipped, with the reason.")
-    reason: str = Field("", description="Why it is disabled.")
-    strict: Switch = Field(False, description="An outage of theirs fails the deploy too.")
-    optional: Switch = Field(False, description="Its failure makes the deploy partial, not failed.")
-    base_url: str = Field("", description="A proxy of one's own, or a test; absent: the interface's own address.")
+    enabled: Switch = Field(default=True, description="false: skipped, with the reason.")
+    reason: str = Field(default="", description="Why it is disabled.")
+    strict: Switch = Field(default=False, description="An outage of theirs fails the deploy too.")
+    optional: Switch = Field(default=False, description="Its failure makes the deploy partial, not failed.")
+    base_url: str = Field(
+        default="", description="A proxy of one's own, or a test; absent: the interface's own address."
+    )
     timeout: Duration = _time("10s", 0.01, HOUR, "The limit of one request; absent: timeouts.external.")
 
     @model_validator(mode="after")
@@ -395,32 +399,32 @@ class ExternalInterface(Table):
 class StripeSettings(ExternalInterface):
     """Stripe."""
 
-    key: SecretText = Field(Secret(""), description="The secret key.")
-    webhook_secret: SecretText = Field(Secret(""), description="The secret of the webhook.")
+    key: SecretText = Field(default=Secret(""), description="The secret key.")
+    webhook_secret: SecretText = Field(default=Secret(""), description="The secret of the webhook.")
 
 
 class OpenAISettings(ExternalInterface):
     """OpenAI."""
 
-    key: SecretText = Field(Secret(""), description="The key.")
-    organization: str = Field("", description="The organization.")
-    project: str = Field("", description="The project.")
+    key: SecretText = Field(default=Secret(""), description="The key.")
+    organization: str = Field(default="", description="The organization.")
+    project: str = Field(default="", description="The project.")
 
 
 class CloudflareSettings(ExternalInterface):
     """The Cloudflare API."""
 
-    token: SecretText = Field(Secret(""), description="The API token.")
-    account: str = Field("", description="The account's id.")
-    tunnel: str = Field("", description="The tunnel's id.")
+    token: SecretText = Field(default=Secret(""), description="The API token.")
+    account: str = Field(default="", description="The account's id.")
+    tunnel: str = Field(default="", description="The tunnel's id.")
 
 
 class ExternalSettings(Table):
     """Interfaces of others that the product needs."""
 
-    stripe: StripeSettings | None = Field(None, description="Stripe.")
-    openai: OpenAISettings | None = Field(None, description="OpenAI.")
-    cloudflare: CloudflareSettings | None = Field(None, description="The Cloudflare API.")
+    stripe: StripeSettings | None = Field(default=None, description="Stripe.")
+    openai: OpenAISettings | None = Field(default=None, description="OpenAI.")
+    cloudflare: CloudflareSettings | None = Field(default=None, description="The Cloudflare API.")
 
 
 class TimeoutSettings(Table):
@@ -448,7 +452,7 @@ class SuperviseSettings(Table):
 class LogSettings(Table):
     """Rotation of every log, ours and the services'."""
 
-    max_size: Size = Field(10_000_000, ge=10_000, le=10**12, description="A larger file is rotated.")
+    max_size: Size = Field(default=10_000_000, ge=10_000, le=10**12, description="A larger file is rotated.")
     rotate: Duration = _time("1d", 60, 366 * DAY, "An older file is rotated.")
     keep: Duration = _time("7d", HOUR, 3660 * DAY, "How long rotated files are kept.")
 
@@ -456,42 +460,39 @@ class LogSettings(Table):
 class MetricsSettings(Table):
     """Metrics for Prometheus."""
 
-    listen: Listen = Field("127.0.0.1:9180", description="Where they are served.")
+    listen: Listen = Field(default="127.0.0.1:9180", description="Where they are served.")
 
 
 class AdminSettings(Table):
     """The ops routes."""
 
-    password: SecretText = Field(Secret(""), description="Of at least 12 characters; unset: the routes are closed.")
+    password: SecretText = Field(
+        default=Secret(""), description="Of at least 12 characters; unset: the routes are closed."
+    )
 
 
 class NotifySettings(Table):
     """Who is told of incidents."""
 
-    urls: tuple[SecretText, ...] = Field((), description="Apprise addresses.")
+    urls: tuple[SecretText, ...] = Field(default=(), description="Apprise addresses.")
 
 
 class Settings(Table):
     """The whole manifest."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="The stack's name.")
-    base_url: str = Field("", description="The address users open.")
-    env: EnvSettings = Field(EnvSettings(), description="Variables.")
-    paths: PathSettings = Field(PathSettings(), description="Folders.")
-    database: DatabaseSettings | None = Field(None, description="The database.")
-    artefacts: dict[ServiceName, ArtefactSettings] = Field({}, description="Generated files, by name.")
-    services: dict[ServiceName, ServiceSettings] = Field({}, description="Processes, by name.")
-    tunnel: TunnelSettings | None = Field(None, description="The tunnel.")
-    public: PublicSettings | None = Field(None, description="The public address.")
-    external: ExternalSettings = Field(ExternalSettings(), description="External interfaces.")
-    timeouts: TimeoutSettings = Field(TimeoutSettings(), description="Limits in time.")
-    supervise: SuperviseSettings = Field(SuperviseSettings(), description="The supervisor.")
-    logs: LogSettings = Field(LogSettings(), description="Rotation.")
-    metrics: MetricsSettings | None = Field(None, description="Metrics; absent: off.")
-    admin: AdminSettings = Field(AdminSettings(), description="The ops routes.")
-    notify: NotifySettings | None = Field(None, description="Notifications.")
-
-
-def describe_range(minimum: float, maximum: float) -> str:
-    """ "10ms to 1h", as refusals and docs/settings.md say it."""
-    return f"{format_duration(minimum)} to {format_duration(maximum)}"
+    base_url: str = Field(default="", description="The address users open.")
+    env: EnvSettings = Field(default=EnvSettings(), description="Variables.")
+    paths: PathSettings = Field(default=PathSettings(), description="Folders.")
+    database: DatabaseSettings | None = Field(default=None, description="The database.")
+    artefacts: dict[ServiceName, ArtefactSettings] = Field(default={}, description="Generated files, by name.")
+    services: dict[ServiceName, ServiceSettings] = Field(default={}, description="Processes, by name.")
+    tunnel: TunnelSettings | None = Field(default=None, description="The tunnel.")
+    public: PublicSettings | None = Field(default=None, description="The public address.")
+    external: ExternalSettings = Field(default=ExternalSettings(), description="External interfaces.")
+    timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="Limits in time.")
+    supervise: SuperviseSettings = Field(default=SuperviseSettings(), description="The supervisor.")
+    logs: LogSettings = Field(default=LogSettings(), description="Rotation.")
+    metrics: MetricsSettings | None = Field(default=None, description="Metrics; absent: off.")
+    admin: AdminSettings = Field(default=AdminSettings(), description="The ops routes.")
+    notify: NotifySettings | None = Field(default=None, description="Notifications.")

@@ -63,14 +63,17 @@ def refuse(name: str, found: str, allowed: str, line: int | None = None) -> Conf
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # tomllib lets int() and datetime speak for themselves
-        message = str(error)
-        place = re.search(r"\(at line (\d+), column (\d+)\)", message)
-        if place is None and "end of document" in message:
-            line: int | None = text.count("\n") + 1
-        else:
-            line = int(place[1]) if place else None
+    except tomllib.TOMLDecodeError as error:
+        message = str(error).replace("(at end of document)", _end_of(text))
+        place = re.search(r"\(at line (\d+), column \d+\)", message)
+        line = int(place[1]) if place else None
         raise refuse(name, f"a syntax error: {message}", "TOML is needed (https://toml.io)", line) from None
+    except ValueError:  # of int() or datetime, which tomllib lets through; their words quote the value
+        raise refuse(name, "a number or a date that cannot be", "TOML is needed (https://toml.io)") from None
+
+
+def _end_of(text: str) -> str:
+    return f"(at line {text.count(chr(10)) + 1}, column {len(text) - text.rfind(chr(10))})"
 
 
 def _refuse_depth(depth: int, name: str) -> None:

@@ -46,7 +46,7 @@ def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
 def child_environment(
     manifest: Manifest, service: str, deploy_id: str, database_url: Secret | str | None
 ) -> dict[str, str]:
-    """The whole environment of a service, secrets revealed. `database_url` is that of the embedded database, or None."""
+    """A service's whole environment, secrets revealed. `database_url` is that of the embedded database, or None."""
     settings = manifest.settings.services[service]
     plain = {name: manifest.variables[name].value for name in sorted(manifest.env_names)}
     environment = {

@@ -35,10 +35,9 @@ def walk(tree: Any) -> Iterator[tuple[Keys, Any]]:
 def look_up(tree: Any, keys: Keys) -> Any:
     """The value at these keys; None where there is none."""
     for key in keys:
-        if isinstance(tree, dict) and key in tree:
-            tree = tree[key]
-        elif isinstance(tree, list) and isinstance(key, int) and key < len(tree):
-            tree = tree[key]
-        else:
+        in_table = isinstance(tree, dict) and key in tree
+        in_list = isinstance(tree, list) and isinstance(key, int) and key < len(tree)
+        if not in_table and not in_list:
             return None
+        tree = tree[key]
     return tree

@@ -16,8 +16,10 @@ _ENVIRONMENT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 
 def find_manifest(start: Path, file: Path | None = None) -> Path:
     """The file given, or `flawless.toml` in the start folder or above it. ConfigInvalid when there is none."""
+    if file is not None and _is_there(start / file):
+        return start.absolute() / file
     if file is not None:
-        return Path(start, file)
+        raise _missing(str(file), "no such file", "", ["name one that exists, or write one: flawless init"])
     for folder in (start, *start.absolute().parents):
         if _is_there(folder / NAME):
             return (folder / NAME).absolute()

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias, Union, get_args, get_origin
 from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 
+from flawless.core.duration import format_duration, format_size
 from flawless.core.secret import Secret
 from flawless.core.settings import Settings
 
@@ -54,6 +55,15 @@ def known_names(location: Location) -> list[str]:
 def field_at(location: Location) -> FieldInfo | None:
     """The field at a place."""
     return next((entry.field for entry in outline() if fits(location, entry.shape)), None)
+
+
+def range_of(field: FieldInfo) -> str:
+    """The range of a duration or a size, "" where there is none."""
+    bounds = [getattr(item, name) for name in ("ge", "le") for item in field.metadata if hasattr(item, name)]
+    if len(bounds) != 2:
+        return ""
+    form = format_size if field.annotation is int else format_duration
+    return f"{form(bounds[0])} to {form(bounds[1])}"
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import difflib
 import json
 from collections.abc import Collection, Mapping
@@ -12,17 +12,20 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from flawless.core.duration import DURATION_FORM, SIZE_FORM, format_duration
 from flawless.core.errors import Problem
 from flawless.core.secret import MASK, Secret
-from flawless.core.settings import describe_range
+from flawless.core.settings import EMBEDDED
 from flawless.manifest.interpolation import Missing
 from flawless.manifest.keys import Keys, look_up, to_dotted
 from flawless.manifest.manifest import Origin
-from flawless.manifest.outline import Location, field_at, holds_secret, known_names
+from flawless.manifest.outline import Location, field_at, holds_secret, known_names, range_of
 from flawless.manifest.rules import Breach
 from flawless.manifest.variables import has_credentials, is_secret_name
 
 _LENGTH: Final = 60
+# A shorter secret would tear holes into ordinary words; where it stands as a value it is masked by its place.
+_SHORTEST: Final = 4
 _ALLOWED: Final = {
     "missing": "it is required",
     "string_type": "a text in quotes",
@@ -57,18 +60,21 @@ class Source:
         if missing:
             return f"nothing: {missing[0].name} is {'blank' if missing[0].blank else 'not set'}"
         value = look_up(self.data, keys)
-        name = next((key for key in reversed(keys) if isinstance(key, str)), "")
-        secret = keys in self.masked or holds_secret(location) or is_secret_name(name)
-        if secret and isinstance(value, (str, int, float)):
+        if self.is_masked(keys, location) and isinstance(value, (str, int, float)):
             return f"{_kind(value)} {MASK}"
         return _shown(value)
+
+    def is_masked(self, keys: Keys, location: Location) -> bool:
+        """Whether the value at these keys is, holds, or by its name must be a secret."""
+        name = next((key for key in reversed(keys) if isinstance(key, str)), "")
+        return keys in self.masked or holds_secret(location) or is_secret_name(name)
 
     def _nearest(self, keys: Keys) -> Origin | None:
         return next((self.origins[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self.origins), None)
 
     def _hide(self, text: str) -> str:
         for secret in self.secrets:
-            if len(secret.reveal()) >= 4:
+            if len(secret.reveal()) >= _SHORTEST and secret.reveal() != EMBEDDED:
                 text = text.replace(secret.reveal(), MASK)
         return text
 
@@ -96,8 +102,11 @@ def _to_problem(detail: ErrorDetails, source: Source) -> Problem:
             return source.problem(keys, "nothing", _ALLOWED["missing"])
         case "refused":
             found = context["found"] or source.describe(keys, location)
-            suggestion = "" if keys in source.masked else context["suggestion"]
-            return source.problem(keys, found, context["allowed"], suggestion)
+            allowed = context["allowed"]
+            if allowed in (DURATION_FORM, SIZE_FORM):
+                allowed = ", ".join(filter(None, (allowed, _range(location, context))))
+            suggestion = "" if source.is_masked(keys, location) else context["suggestion"]
+            return source.problem(keys, found, allowed, suggestion)
         case "enum" | "literal_error":
             return _unknown_word(keys, location, source)
         case "string_pattern_mismatch":
@@ -109,7 +118,7 @@ def _to_problem(detail: ErrorDetails, source: Source) -> Problem:
         case kind:
             allowed = _ALLOWED.get(kind, detail["msg"])
             value = look_up(source.data, keys)
-            number = kind == "string_type" and type(value) in (int, float) and not holds_secret(location)
+            number = kind == "string_type" and type(value) in (int, float) and not source.is_masked(keys, location)
             suggestion = f'write "{value}"' if number else ""
             return source.problem(keys, source.describe(keys, location), allowed, suggestion)
 
@@ -129,14 +138,12 @@ def _unknown_word(keys: Keys, location: Location, source: Source) -> Problem:
 
 
 def _range(location: Location, context: Mapping[str, Any]) -> str:
+    """The whole range where the field says it; of an item of a list only the bound that it crossed."""
     field = field_at(location)
-    metadata = field.metadata if field else []
-    bounds = [getattr(item, name) for name in ("ge", "le") for item in metadata if hasattr(item, name)]
-    if len(bounds) != 2:
-        return ", ".join(f"{name} {value}" for name, value in context.items())
-    if field is not None and field.annotation is int:
-        return f"{bounds[0]} to {bounds[1]} bytes"
-    return describe_range(*bounds)
+    if field is not None:
+        return range_of(field)
+    bounds = {"ge": "at least", "le": "at most"}
+    return "".join(f"{word} {format_duration(context[key])}" for key, word in bounds.items() if key in context)
 
 
 def _close(word: str, words: Collection[str], form: str) -> str:
@@ -157,10 +164,10 @@ def _kind(value: object) -> str:
         case str():
             return "a text"
         case list():
-            return "a list"
+            return "a list" if value else "an empty list"
         case dict():
             return "a table"
-        case datetime.date() | datetime.time():
+        case dt.date() | dt.time():
             return "a date"
         case _:
             return "nothing"

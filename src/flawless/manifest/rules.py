@@ -27,6 +27,8 @@ def find_breaches(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterat
     """Every broken rule. `data` has its variables put in; `literal` is as written, with the variables' names."""
     yield from _ports(data)
     yield from _after(data)
+    yield from _probes(data)
+    yield from _interfaces(data)
     yield from _database(data, literal)
     yield from _addresses(data, literal)
 
@@ -97,6 +99,25 @@ def _way_back(start: str, after: Mapping[str, list[str]], closed: set[str]) -> l
                 seen.add(other)
                 ways.append([*way, other])
     return []
+
+
+def _probes(data: Mapping[str, Any]) -> Iterator[Breach]:
+    for name, table in _services(data).items():
+        ready, live = table.get("ready"), table.get("live")
+        probes = [probe for probe in (*(ready if isinstance(ready, list) else ()), live) if isinstance(probe, dict)]
+        if "port" not in table and any("http" in probe or "tcp" in probe for probe in probes):
+            yield Breach(("services", name), "no port", "a port, because a probe asks over http or tcp")
+        if isinstance(live, dict) and "log" in live:
+            yield Breach(
+                ("services", name, "live"), "a log probe, which cannot be asked twice", "one of http, tcp, exec"
+            )
+
+
+def _interfaces(data: Mapping[str, Any]) -> Iterator[Breach]:
+    for name in ("stripe", "openai"):
+        table = look_up(data, ("external", name))
+        if isinstance(table, dict) and "key" not in table and table.get("enabled", True) in (True, "true"):
+            yield Breach(("external", name, "key"), "nothing", "a key, or enabled = false with a reason")
 
 
 def _database(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterator[Breach]:
