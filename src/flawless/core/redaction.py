@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
 
 from flawless.core.spellings import one_line, spellings
@@ -85,12 +85,13 @@ _ESCAPED_BYTE = re.compile(rb"%([0-9A-Fa-f]{2})")
 class Redactor:
     """Takes secrets out of text. `values` are the secrets as they are; it knows how else they may be written."""
 
-    __slots__ = ("_forms", "_grams", "_longest", "_openings", "_shorts", "_values")
+    __slots__ = ("_forms", "_grams", "_longest", "_masks", "_openings", "_shorts", "_values")
 
     def __init__(self, values: Iterable[str]) -> None:
         self._values = frozenset(_with_parts(values))
         self._shorts = _shorts(self._values)
-        self._forms: dict[bytes, list[tuple[bytes, bytes]]] = {}
+        self._forms: dict[bytes, list[bytes]] = {}  # by how they begin, sorted
+        self._masks: dict[bytes, bytes] = {}
         self._grams: dict[int, tuple[int, ...]] = {}
         self._openings: dict[bytes, int] = {}
         self._longest = 0
@@ -161,10 +162,11 @@ class Redactor:
         raw = one_line(value.encode("utf-8", "surrogatepass"))
         for form in spellings(value):
             if len(form) >= _HEAD:
-                self._add(form, mask_of(raw) if form == raw else MASK)
+                self._add(form)
+        self._masks[raw] = mask_of(raw)
 
-    def _add(self, form: bytes, mask: bytes) -> None:
-        self._forms.setdefault(form[:_HEAD], []).append((form, mask))
+    def _add(self, form: bytes) -> None:
+        insort(self._forms.setdefault(form[:_HEAD], []), form)
         self._longest = max(self._longest, len(form))
         for offset in range(4):
             gram = int.from_bytes(form[offset : offset + 4], sys.byteorder)
@@ -180,10 +182,12 @@ class Redactor:
         size = len(joined)
         hold = self._short_hold(joined)
         for start in self._candidates(joined):
-            for form, mask in self._forms.get(joined[start : start + _HEAD], ()):
-                if joined.startswith(form, start):
-                    spans.append((start, start + len(form), mask))
-                elif start + len(form) > size and form.startswith(joined[start:]):
+            forms = self._forms.get(joined[start : start + _HEAD])
+            if forms:
+                form, cut = _longest_of(forms, joined[start : start + self._longest])
+                if form:
+                    spans.append((start, start + len(form), self._masks.get(form, MASK)))
+                if cut:
                     hold = min(hold, start)
         return spans, hold
 
@@ -297,6 +301,21 @@ def _shorts(values: Iterable[str]) -> frozenset[bytes]:
     return frozenset(
         value.encode("utf-8", "surrogatepass") for value in values if value.strip() and not _is_long(value)
     )
+
+
+def _longest_of(forms: list[bytes], text: bytes) -> tuple[bytes, bool]:
+    """The longest of the sorted forms that the text begins with; and whether the text is the beginning of one."""
+    at = bisect_right(forms, text)
+    cut = at < len(forms) and forms[at].startswith(text)
+    while at and not text.startswith(forms[at - 1]):
+        # What is a beginning of the text is one of what the text and its neighbour share, too.
+        text = _shared(text, forms[at - 1])
+        at = bisect_right(forms, text, 0, at)
+    return (forms[at - 1] if at else b""), cut
+
+
+def _shared(one: bytes, other: bytes) -> bytes:
+    return one[: next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), None)]
 
 
 def _by_shape(data: bytes) -> Iterator[Span]:

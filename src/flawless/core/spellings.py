@@ -10,8 +10,8 @@ _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 _URL_SAFE = ("_.-~", "_.-~/", "_.-~!*'()", "_.-~!*'();/?:@&=+$,#", "")
 _JSON_SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 # What PHP and JavaScript, Go, and .NET escape beyond the standard.
-_JSON_EXTRA = ({}, {"/": "\\/"}, "<>&", "<>&'", "<>&'\"+`")
-_HTML = (
+_JSON_EXTRA: tuple[dict[str, str] | str, ...] = ({}, {"/": "\\/"}, "<>&", "<>&'", "<>&'\"+`")
+_HTML: tuple[dict[str, str], ...] = (
     {},
     {'"': "&quot;"},
     {'"': "&quot;", "'": "&#x27;"},
