@@ -312,9 +312,7 @@ class RestartSettings(Table):
         min_length=1,
         description="Pauses, 0s to 1h, before each start of one that never became ready; the last repeats.",
     )
-    limit: Count = Field(
-        default=5, description="Starts, 1 to 1000, that are made within `within`; the next crash gives up."
-    )
+    limit: Count = Field(default=5, description="Starts, 1 to 1000, made within `within`; the next crash gives up.")
     within: Duration = _time("5m", 1, DAY, "The window in which starts are counted.")
     forget: Duration = _time("10m", 1, DAY, "Good time after which they are forgotten.")
 
