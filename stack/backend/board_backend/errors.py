@@ -37,7 +37,9 @@ async def on_http(_: Request, error: Exception) -> JSONResponse:
 async def on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ValidationError)
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    fields = {".".join(map(str, problem["loc"])) or "body": WORDS.get(problem["type"], problem["msg"]) for problem in found}
+    fields = {
+        ".".join(map(str, problem["loc"])) or "body": WORDS.get(problem["type"], problem["msg"]) for problem in found
+    }
     return refusal(422, "INVALID", "Some of what was sent cannot be taken.", fields=fields)
 
 
