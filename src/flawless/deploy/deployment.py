@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flawless.core.errors import Interrupted
-from flawless.core.event import RunEnded, RunStarted, Stream, Verdict
+from flawless.core.event import RunEnded, RunStarted, Stamped, Stream, Verdict
 from flawless.core.phase import DeployResult, Phase
 from flawless.deploy import journal
 from flawless.deploy.orchestrator import Orchestrator

@@ -1,0 +1,5 @@
+"""`python -m flawless`."""
+
+from flawless.cli.main import main
+
+main()

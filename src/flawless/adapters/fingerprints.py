@@ -1,0 +1,103 @@
+"""What a service was started from, a digest a part, so that a deploy can tell what has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flawless.adapters import git
+from flawless.adapters.files import ensure_private_folder, write_atomically
+
+_SKIPPED: Final = frozenset({".git", ".flawless", "__pycache__", "node_modules", ".venv", ".mypy_cache", ".ruff_cache"})
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts a fingerprint is taken of. `environment`: declared variables, FLAWLESS_* aside."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    directory: Path
+    artefacts: Sequence[Path]
+    sources: Sequence[str]
+    excluded: Sequence[Path]
+
+
+def fingerprint(parts: Parts, key: bytes) -> dict[str, str]:
+    """A digest a part. That of the environment is an HMAC, so that it gives no secret away, not even a short one."""
+    return {
+        "command": _digest([*parts.command, str(parts.directory)]),
+        "environment": _keyed(key, parts.environment),
+        "artefacts": _digest(f"{path.name}={git.blob_name(path)}" for path in parts.artefacts),
+        "code": _code(parts),
+    }
+
+
+def ensure_key(state: Path) -> bytes:
+    """The state folder's own key, made once."""
+    path = ensure_private_folder(state) / "key"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    with suppress(FileExistsError):  # another process has just made it; its key is the key
+        write_atomically(path, secrets.token_bytes(32), exclusively=True)
+    return path.read_bytes()
+
+
+def _code(parts: Parts) -> str:
+    known = git.contents(parts.directory)
+    files = known if known is not None else dict(_walked(parts))
+    return _digest(
+        f"{name}={blob}" for name, blob in sorted(files.items()) if not _is_excluded(parts, parts.directory / name)
+    )
+
+
+def _walked(parts: Parts) -> Iterator[tuple[str, str]]:
+    """Without git: the files that `sources` names, or all that are not caches or dependencies."""
+    for path in sorted(_globbed(parts) if parts.sources else _all(parts.directory)):
+        blob = git.blob_name(path)
+        if blob is not None:
+            yield str(path.relative_to(parts.directory)), blob
+
+
+def _globbed(parts: Parts) -> set[Path]:
+    return {path for pattern in parts.sources for path in parts.directory.glob(pattern)}
+
+
+def _all(folder: Path) -> Iterator[Path]:
+    for base, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _SKIPPED]
+        yield from (Path(base, name) for name in names)
+
+
+def _is_excluded(parts: Parts, path: Path) -> bool:
+    return any(path.is_relative_to(excluded) for excluded in parts.excluded)
+
+
+def _keyed(key: bytes, environment: Mapping[str, str]) -> str:
+    mac = hmac.new(key, digestmod=hashlib.sha256)
+    for name, value in sorted(environment.items()):
+        if not name.startswith("FLAWLESS_"):
+            mac.update(_framed(name) + _framed(value))
+    return mac.hexdigest()
+
+
+def _digest(words: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for word in words:
+        digest.update(_framed(word))
+    return digest.hexdigest()
+
+
+def _framed(word: str) -> bytes:
+    """A length before each word, so that no two lists of words give the same bytes."""
+    data = word.encode("utf-8", "surrogateescape")
+    return len(data).to_bytes(8, "big") + data

@@ -1,0 +1,103 @@
+"""The command line: finds the verb, runs it, and turns what it says into an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final, NoReturn
+
+import click
+
+from flawless import __version__
+from flawless.cli.options import before_the_verb
+from flawless.core.errors import FlawlessError
+
+USAGE: Final = 64
+"""EX_USAGE of sysexits.h: wrong use of the command line. Never 2, which is a deploy that is partly live."""
+
+VERBS: Final = {
+    "check": "Ask the preflight checks; nothing is changed.",
+    "config": "Show, validate or describe the manifest.",
+    "db": "The embedded database: url, psql, start, stop.",
+    "deploy": "Bring the stack up, verified.",
+    "explain": "A reason code: what it means, how it is found, what to do.",
+    "incidents": "What went wrong: list, show, note, resolve, export.",
+    "init": "Write flawless.toml and .env.example for the stack found here.",
+    "lock": "Who holds the deploy lock; release it.",
+    "logs": "What the services printed.",
+    "plan": "What deploy would do and why; nothing is changed.",
+    "reports": "The reports of earlier deploys.",
+    "restart": "Stop and start services, through their gates.",
+    "start": "Start services, through their gates.",
+    "status": "What runs, since when, ready or not; open incidents.",
+    "stop": "Stop services, the whole tree of each.",
+    "version": "The versions of Flawless and of what it runs on.",
+}
+"""Every verb, a module each. The sentences stand here so that `--help` imports none of them."""
+
+
+class Verbs(click.Group):
+    """Imports a verb's module only when the verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"flawless.cli.{cmd_name}")
+        command = module.command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(VERBS.items()))
+
+
+@click.command(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
+@click.version_option(__version__, prog_name="flawless")
+@before_the_verb
+@click.pass_context
+def flawless(context: click.Context) -> None:
+    """One command takes a web stack from a checkout to verified live, or says exactly why not and puts things back."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs the command line and ends the process. Only here does an error become an exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """The exit code of one command line."""
+    try:
+        code: Any = flawless.main(args=arguments, prog_name="flawless", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except FlawlessError as error:
+        from flawless.cli.failure import show
+
+        show(error, sys.argv[1:] if arguments is None else arguments)
+        return error.exit_code
+    except BrokenPipeError:
+        return _closed_pipe()
+    return code if isinstance(code, int) else 0
+
+
+def _closed_pipe() -> int:
+    """Whoever read us has gone (`flawless logs | head`): that is no error, and nothing more can be said."""
+    import os
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    return 141
