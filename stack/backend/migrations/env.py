@@ -18,7 +18,7 @@ def migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
-async def migrate_online() -> None:
+async def reach() -> None:
     """A lock_timeout set in PGOPTIONS would be lost without a word: asyncpg reads neither that nor PGAPPNAME."""
     engine = engine_for(
         os.environ.get("DATABASE_URL", ""),
@@ -31,12 +31,7 @@ async def migrate_online() -> None:
     await engine.dispose()
 
 
-if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", target_metadata=Base.metadata, literal_binds=True)
-    with context.begin_transaction():
-        context.run_migrations()
-else:
-    try:
-        asyncio.run(migrate_online())
-    except DatabaseUnavailable as fault:
-        raise SystemExit(str(fault)) from fault
+try:
+    asyncio.run(reach())
+except (DatabaseUnavailable, OSError) as fault:
+    raise SystemExit(str(fault)) from fault
