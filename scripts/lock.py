@@ -74,7 +74,9 @@ def entries_of(lock: str) -> list[str]:
 def problems_of(root: Path) -> Iterator[str]:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     text = (root / "requirements.lock").read_text(encoding="utf-8")
-    runtime, _, additional = text.partition(DEVELOPMENT)
+    runtime, line, additional = text.partition(DEVELOPMENT)
+    if not line:
+        yield f"the line `{DEVELOPMENT.strip()}` is missing"
     extras = project["project"]["optional-dependencies"]
     asked = [*project["project"]["dependencies"], *(line for extra in EXTRAS for line in extras[extra])]
     yield from unsatisfied(asked, pins_of(runtime))
