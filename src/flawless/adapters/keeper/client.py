@@ -1,0 +1,249 @@
+"""Speaks to keepers: starts one, finds the one that lives, gives it orders. The rest of Flawless meets keepers here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from flawless.adapters.keeper.endpoint import address
+from flawless.adapters.keeper.program import ERRORS
+from flawless.adapters.keeper.record import Record
+from flawless.adapters.keeper.spec import KeeperSpec, from_line, to_line
+from flawless.core.errors import CommandFailed
+
+START_TIMEOUT: Final = 10.0
+ANSWER_TIMEOUT: Final = 5.0
+"""Seconds for an order that ends no process; the others get the service's stop_timeout on top."""
+_LONGEST_ANSWER: Final = 16_777_216
+_CODE: Final = "SERVICE_KEEPER_FAILED"
+_PASSED_ON: Final = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""The keeper's own environment; the service's comes with its spec."""
+
+
+class Keeper:
+    """One service's keeper. Each order is a connection of its own, so any number may be under way at once.
+
+    Every method raises CommandFailed when the keeper refuses, is gone, or does not answer in time.
+    """
+
+    def __init__(self, run_folder: Path, record: Record) -> None:
+        self.run_folder = run_folder
+        self.record = record
+        """As it was in the last answer."""
+
+    @classmethod
+    async def spawn(cls, spec: KeeperSpec) -> Self:
+        """Start a keeper, and the service in it. Returns when the process runs or could not be executed:
+        then the record's `child` is None and `last_exit` and `reason` say why. An orphan of an earlier
+        keeper is adopted when its fingerprint is the same and replaced when it is not.
+        """
+        return await cls._begin(Path(spec.run_folder), {"order": "start", "spec": spec.to_json()}, spec.stop_timeout)
+
+    @classmethod
+    async def adopt(cls, run_folder: Path, spec: KeeperSpec | None) -> Self:
+        """Start a keeper for a service whose own was killed. Without a spec it cannot be started again after a crash.
+
+        Raise CommandFailed when nothing of it runs any more; what was left of its tree is then gone.
+        """
+        message = {"order": "adopt", "spec": spec and spec.to_json()}
+        return await cls._begin(run_folder, message, spec.stop_timeout if spec else 15.0)
+
+    @classmethod
+    async def connect(cls, run_folder: Path) -> Self | None:
+        """The keeper that lives; None when there is none."""
+        try:
+            reader, writer = await _connect(run_folder)
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return None
+        service = run_folder.name
+        async with _closing(writer), _time_limit(service, "status", ANSWER_TIMEOUT):
+            answer = await _exchange(reader, writer, {"order": "status"})
+        return cls(run_folder, _record(service, "status", answer)) if answer else None
+
+    async def status(self) -> Record:
+        """The present record, from the keeper itself."""
+        return await self._order("status")
+
+    async def start(self, spec: KeeperSpec) -> Record:
+        """Start it where it does not run. One that runs from the same fingerprint is left alone; another is refused."""
+        return await self._order("start", wait=spec.stop_timeout, spec=spec.to_json())
+
+    async def replace(self, spec: KeeperSpec) -> Record:
+        """Stop what runs, keep how it was started, start this."""
+        return await self._order("replace", wait=self.record.stop_timeout, spec=spec.to_json())
+
+    async def revert(self) -> Record:
+        """Stop what runs and start what ran before `replace` as it was; nothing, when nothing did."""
+        return await self._order("revert", wait=self.record.stop_timeout)
+
+    async def commit(self) -> Record:
+        """The verdict is yes: forget what ran before, and respawn after a crash from now on. A dead one is refused."""
+        return await self._order("commit")
+
+    async def disarm(self) -> Record:
+        """No respawn until the next commit."""
+        return await self._order("disarm")
+
+    async def restart(self) -> Record:
+        """Stop it and start it from the same spec."""
+        return await self._order("restart", wait=self.record.stop_timeout)
+
+    async def hold(self, reason: str | None = None) -> Record:
+        """Stop it and stay, until `resume`."""
+        return await self._order("hold", wait=self.record.stop_timeout, reason=reason)
+
+    async def resume(self) -> Record:
+        """Start what was held; what runs is left alone."""
+        return await self._order("resume", wait=self.record.stop_timeout)
+
+    async def stop(self) -> Record:
+        """Stop the whole tree and the keeper; on return neither is left."""
+        return await self._order("stop", wait=self.record.stop_timeout)
+
+    async def ready(self, *, value: bool, reason: str | None = None, pid: int | None = None) -> Record:
+        """Tell what a gate or a probe found. With `pid`, refused when that process was replaced meanwhile."""
+        return await self._order("ready", value=value, reason=reason, pid=pid)
+
+    async def tail(self, count: int = 50) -> list[str]:
+        """The last lines it printed, at most 50, redacted; control characters are still in them."""
+        answer = await self._ask("tail", ANSWER_TIMEOUT, {"n": count})
+        return [str(line) for line in answer["lines"]]
+
+    async def watch(self) -> AsyncIterator[Record]:
+        """The present record, then every change, until the keeper ends."""
+        try:
+            reader, writer = await _connect(self.run_folder)
+        except OSError as error:
+            raise _failure(self._service, "watch", error.strerror or str(error)) from None
+        async with _closing(writer):
+            writer.write(to_line({"order": "watch"}))
+            with contextlib.suppress(ConnectionError):  # the keeper ended: so does what there is to see
+                while line := await reader.readline():
+                    self.record = _record(self._service, "watch", from_line(line))
+                    yield self.record
+
+    @property
+    def _service(self) -> str:
+        return self.record.service
+
+    async def _order(self, order: str, *, wait: float = 0.0, **details: Any) -> Record:
+        answer = await self._ask(order, ANSWER_TIMEOUT + wait, details)
+        self.record = _record(self._service, order, answer)
+        return self.record
+
+    async def _ask(self, order: str, limit: float, details: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            async with _time_limit(self._service, order, limit):
+                reader, writer = await _connect(self.run_folder)
+                async with _closing(writer):
+                    answer = await _exchange(reader, writer, {"order": order, **details})
+                    if order == "stop":
+                        await reader.read()  # to its end: the keeper's own
+        except OSError as error:
+            raise _failure(self._service, order, f"no keeper answers: {error.strerror or error}") from None
+        return _checked(self._service, order, answer)
+
+    @classmethod
+    async def _begin(cls, run_folder: Path, message: Mapping[str, Any], wait: float) -> Self:
+        _ensure_private(run_folder)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = _launch(run_folder, theirs)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_ANSWER)
+        service, order = run_folder.name, str(message["order"])
+        async with _closing(writer), _time_limit(service, order, START_TIMEOUT + wait):
+            answer = await _exchange(reader, writer, message)
+        process.wait()  # it has forked and ended before the keeper could answer
+        if not answer:
+            raise _failure(service, order, "the keeper ended before it answered", _last_words(run_folder))
+        return cls(run_folder, _record(service, order, answer))
+
+
+def _ensure_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _launch(run_folder: Path, connection: socket.socket) -> subprocess.Popen[bytes]:
+    """Far from our terminal, our folder and our other descriptors."""
+    root = Path(__file__).resolve().parents[3]
+    code = f"import sys; sys.path.insert(0, {str(root)!r})\nfrom flawless.adapters.keeper.program import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, str(run_folder)],
+        stdin=connection.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        start_new_session=True,
+    )
+
+
+async def _connect(run_folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    with address(str(run_folder)) as path:
+        return await asyncio.open_unix_connection(path, limit=_LONGEST_ANSWER)
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """One question, one answer; None when the keeper ended instead."""
+    try:
+        writer.write(to_line(message))
+        line = await reader.readline()
+    except ConnectionError:
+        return None
+    return from_line(line) if line else None
+
+
+@contextlib.asynccontextmanager
+async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def _time_limit(service: str, order: str, seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise _failure(service, order, f"its keeper did not answer within {seconds:g} s") from None
+
+
+def _checked(service: str, order: str, answer: dict[str, Any] | None) -> dict[str, Any]:
+    if answer is None:
+        raise _failure(service, order, "its keeper ended before it answered")
+    if not answer.get("ok"):
+        raise _failure(service, order, str(answer.get("error")))
+    return answer
+
+
+def _record(service: str, order: str, answer: dict[str, Any] | None) -> Record:
+    return Record.from_json(_checked(service, order, answer)["record"])
+
+
+def _failure(service: str, order: str, why: str, evidence: tuple[str, ...] = ()) -> CommandFailed:
+    return CommandFailed(
+        f"{service}: {order} did not work: {why}",
+        code=_CODE,
+        evidence=evidence,
+        next_steps=["see what runs: flawless status", f"then: flawless restart {service}"],
+    )
+
+
+def _last_words(run_folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple((run_folder / ERRORS).read_text(encoding="utf-8", errors="replace").splitlines()[-3:])
+    except OSError:
+        return ()
