@@ -9,8 +9,8 @@ reader go on to it.
 Only the standard library, and little of it: a keeper is made of this.
 """
 
-# A keeper of a few MB cannot afford pathlib, so this module speaks os.path.
-# ruff: noqa: PTH
+# A keeper of a few MB cannot afford pathlib.
+# ruff: noqa: PTH102, PTH108, PTH112, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Follower:
             self._skip_to(last)
 
     def poll(self) -> list[bytes]:
-        """The next whole lines, without their ends: about 1 MiB of them, none when there is nothing new. Never waits."""
+        """The next whole lines, without their ends; about 1 MiB, none when there is nothing new. Never waits."""
         while True:
             # Looked for before the read: when a later file exists, what is read now is all of this one.
             later = self._later_name()

@@ -1,8 +1,9 @@
 """Nothing leaves the process before its secrets are taken out: known ones by value, others by their shape.
 
-How a value is found. Every spelling of a secret has at least seven bytes, so wherever it stands, one of its first four
-groups of four bytes begins at a multiple of four. The text is read as 32-bit numbers and intersected with those groups:
-one set operation for any number of secrets. Only where a group is met, spellings are compared.
+How a value is found. Every spelling of a secret has at least seven bytes, so wherever it stands, some group of four of
+its bytes begins at a multiple of four: for each remainder one telling group is remembered. The text is read as 32-bit
+numbers and intersected with those groups: one set operation for any number of secrets. Only where a group is met,
+spellings are compared.
 
 Line breaks are left out of the comparison, so a secret that was wrapped is found as well.
 """
@@ -26,47 +27,54 @@ Span: TypeAlias = "tuple[int, int, bytes]"
 MASK = b"****"
 SHORT = 8  # below this many characters a value is a secret only where it stands as a field or in a URL
 _HEAD = 7
+_BLOCK = 8192
 _CONTEXT = 64  # bytes already given out that a field's name may reach back
 _TOKEN = 16_384  # a token of a known shape that is still unfinished after so many bytes is not waited for
 
+# What every text is searched for first; then how a key of that kind begins, and how it goes on.
 _SHAPES = (
-    (b"sk_live_", rb"[A-Za-z0-9]{8,}"),
-    (b"sk_test_", rb"[A-Za-z0-9]{8,}"),
-    (b"rk_live_", rb"[A-Za-z0-9]{8,}"),
-    (b"rk_test_", rb"[A-Za-z0-9]{8,}"),
-    (b"whsec_", rb"[A-Za-z0-9+/=_-]{8,}"),
-    (b"sk-", rb"[A-Za-z0-9_*-]{16,}"),  # OpenAI's refusals repeat the key with stars in its middle
-    (b"eyJ", rb"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"),
-    (b"AKIA", rb"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    (b"ASIA", rb"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    (b"ghp_", rb"[A-Za-z0-9]{16,}"),
-    (b"gho_", rb"[A-Za-z0-9]{16,}"),
-    (b"ghu_", rb"[A-Za-z0-9]{16,}"),
-    (b"ghs_", rb"[A-Za-z0-9]{16,}"),
-    (b"ghr_", rb"[A-Za-z0-9]{16,}"),
-    (b"github_pat_", rb"[A-Za-z0-9_]{16,}"),
-    (b"xoxb-", rb"[A-Za-z0-9-]{8,}"),
-    (b"xoxp-", rb"[A-Za-z0-9-]{8,}"),
-    (b"xoxa-", rb"[A-Za-z0-9-]{8,}"),
-    (b"xoxr-", rb"[A-Za-z0-9-]{8,}"),
-    (b"xoxs-", rb"[A-Za-z0-9-]{8,}"),
-    (b"xapp-", rb"[A-Za-z0-9-]{8,}"),
+    (b"k_live_", rb"[sr]k_live_", rb"[A-Za-z0-9]{8,}"),
+    (b"k_test_", rb"[sr]k_test_", rb"[A-Za-z0-9]{8,}"),
+    (b"whsec_", rb"whsec_", rb"[A-Za-z0-9+/=_-]{8,}"),
+    (b"sk-", rb"sk-", rb"[A-Za-z0-9_*-]{16,}"),  # OpenAI's refusals repeat the key with stars in its middle
+    (b"eyJ", rb"eyJ", rb"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"),
+    (b"AKIA", rb"AKIA", rb"[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    (b"ASIA", rb"ASIA", rb"[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    (b"ghp_", rb"ghp_", rb"[A-Za-z0-9]{16,}"),
+    (b"gho_", rb"gho_", rb"[A-Za-z0-9]{16,}"),
+    (b"ghu_", rb"ghu_", rb"[A-Za-z0-9]{16,}"),
+    (b"ghs_", rb"ghs_", rb"[A-Za-z0-9]{16,}"),
+    (b"ghr_", rb"ghr_", rb"[A-Za-z0-9]{16,}"),
+    (b"github_pat_", rb"github_pat_", rb"[A-Za-z0-9_]{16,}"),
+    (b"xox", rb"xox[abprs]-", rb"[A-Za-z0-9-]{8,}"),
+    (b"xapp-", rb"xapp-", rb"[A-Za-z0-9-]{8,}"),
 )
-_KEYS = {prefix: re.compile(rb"(?<![A-Za-z0-9])" + re.escape(prefix) + body) for prefix, body in _SHAPES}
+_KEYS = {anchor: re.compile(rb"(?<![A-Za-z0-9])" + begin + body) for anchor, begin, body in _SHAPES}
+_MASKED_PREFIX = re.compile(rb"(?:" + rb"|".join(begin for _, begin, _ in _SHAPES if begin != b"eyJ") + rb")")
 # What must be kept of a match stands before the group that is masked.
 _CARRIERS = {
     b"earer ": re.compile(rb"[Bb]earer ((?=[^\s]*\d)[A-Za-z0-9._~+/=-]{8,}|[A-Za-z0-9._~+/=-]{16,})"),
     b"://": re.compile(rb"://([^\s/?#\"'<>`\\@]*:[^\s/?#\"'<>`\\]*)@"),
 }
-_LITERALS = (*_KEYS, *_CARRIERS)
-_BEGINNINGS = frozenset(literal[:size] for literal in _LITERALS for size in range(1, len(literal)))
-_BEGINNINGS_TUPLE = tuple(_BEGINNINGS)
+_BEGINNINGS = tuple(
+    literal[:size]
+    for literal in (
+        *(kind + anchor if anchor.startswith(b"k_") else anchor for anchor in _KEYS for kind in (b"s", b"r")),
+        *(b"xox" + kind + b"-" for kind in (b"a", b"b", b"p", b"r", b"s")),
+        *_CARRIERS,
+    )
+    for size in range(1, len(literal))
+)
+_BEGINNING = re.compile(rb"(?:" + b"|".join(map(re.escape, sorted(_BEGINNINGS, key=len, reverse=True))) + rb")\Z")
 _UNFINISHED = re.compile(
-    rb"(?:(?<![A-Za-z0-9])(?:" + b"|".join(map(re.escape, _KEYS)) + rb")[A-Za-z0-9._~+/=*-]*"
+    rb"(?:(?<![A-Za-z0-9])(?:" + b"|".join(begin for _, begin, _ in _SHAPES) + rb")[A-Za-z0-9._~+/=*-]*"
     rb"|earer [A-Za-z0-9._~+/=-]*|://[^\s/?#\"'<>`\\]*)\Z"
 )
 _BREAKS = re.compile(rb"[\r\n]+")
 
+_KINDS = bytes(ord("1") if chr(c).isdigit() else ord("a") if chr(c).isalpha() else ord(".") for c in range(128)).ljust(
+    256, b"."
+)
 _WORD = r"pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|auth|authorization|cookie|apikey|session"
 _KEY = r"(?:api|secret|private|access|signing|encryption|service|master|admin|auth|license|webhook)[_\-]?key"
 _FIELD_NAME = re.compile(rf"(?:.*[^a-z])?(?:{_WORD}|{_KEY})|.*(?:password|secret|apikey)")
@@ -85,14 +93,15 @@ _ESCAPED_BYTE = re.compile(rb"%([0-9A-Fa-f]{2})")
 class Redactor:
     """Takes secrets out of text. `values` are the secrets as they are; it knows how else they may be written."""
 
-    __slots__ = ("_forms", "_grams", "_longest", "_masks", "_openings", "_shorts", "_values")
+    __slots__ = ("_forms", "_grams", "_heads", "_longest", "_masks", "_openings", "_shorts", "_values")
 
     def __init__(self, values: Iterable[str]) -> None:
         self._values = frozenset(_with_parts(values))
         self._shorts = _shorts(self._values)
         self._forms: dict[bytes, list[bytes]] = {}  # by how they begin, sorted
         self._masks: dict[bytes, bytes] = {}
-        self._grams: dict[int, tuple[int, ...]] = {}
+        self._grams: dict[int, tuple[int, ...]] = {}  # a telling group, and where in spellings it stands
+        self._heads: dict[int, tuple[int, ...]] = {}  # the same of the first four groups
         self._openings: dict[bytes, int] = {}
         self._longest = 0
         for value in self._values:
@@ -131,10 +140,9 @@ class Redactor:
         """What to mask, in order and apart; and where a spelling begins that the end of the data may have cut off."""
         joined = one_line(data)
         found, hold = self._by_value(joined)
-        if len(joined) != len(data) and (found or hold < len(joined)):
-            found, hold = _in_original(data, found, hold)
-        elif hold == len(joined):
-            hold = len(data)
+        hold = _tail_start(data, len(joined) - hold)
+        if found and len(joined) != len(data):
+            found = _in_original(data, found)
         found += _by_shape(data)
         if self._shorts:
             found += self._by_field(data)
@@ -168,42 +176,30 @@ class Redactor:
     def _add(self, form: bytes) -> None:
         insort(self._forms.setdefault(form[:_HEAD], []), form)
         self._longest = max(self._longest, len(form))
-        for offset in range(4):
-            gram = int.from_bytes(form[offset : offset + 4], sys.byteorder)
-            offsets = self._grams.get(gram, ())
-            if offset not in offsets:
-                self._grams[gram] = (*offsets, offset)
+        for remainder in range(4):
+            _note(self._heads, form, remainder)
+            _note(self._grams, form, _telling_offset(form, remainder))
         for size in range(1, _HEAD):
             opening = form[:size]
             self._openings[opening] = min(self._openings.get(opening, sys.maxsize), len(form))
 
     def _by_value(self, joined: bytes) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        size = len(joined)
-        hold = self._short_hold(joined)
-        for start in self._candidates(joined):
-            forms = self._forms.get(joined[start : start + _HEAD])
-            if forms:
-                form, cut = _longest_of(forms, joined[start : start + self._longest])
-                if form:
-                    spans.append((start, start + len(form), self._masks.get(form, MASK)))
-                if cut:
-                    hold = min(hold, start)
-        return spans, hold
+        for start in _candidates(joined, 0, self._grams):
+            form, _ = self._compared(joined, start)
+            if form:
+                spans.append((start, start + len(form), self._masks.get(form, MASK)))
+        return spans, self._cut_off(joined)
 
-    def _candidates(self, joined: bytes) -> set[int]:
-        """Where a spelling may begin."""
-        grams = self._grams
-        starts: set[int] = set()
-        with memoryview(joined) as view, view[: len(joined) & ~3].cast("I") as numbers:
-            met = grams.keys() & numbers
-        for number in met:
-            gram = number.to_bytes(4, sys.byteorder)
-            at = joined.find(gram)
-            while at >= 0:
-                starts.update([at - offset for offset in grams[number] if offset <= at])
-                at = joined.find(gram, at + 1)
-        return starts
+    def _cut_off(self, joined: bytes) -> int:
+        """Where the longest beginning of a spelling starts that runs to the end."""
+        tail = max(0, len(joined) - self._longest + 1)
+        starts = [start for start in _candidates(joined, tail, self._heads) if self._compared(joined, start)[1]]
+        return min(starts) if starts else self._short_hold(joined)
+
+    def _compared(self, joined: bytes, start: int) -> tuple[bytes, bool]:
+        forms = self._forms.get(joined[start : start + _HEAD])
+        return _longest_of(forms, joined[start : start + self._longest]) if forms else (b"", False)
 
     def _short_hold(self, joined: bytes) -> int:
         size = len(joined)
@@ -263,10 +259,10 @@ class Stream:
 
 def mask_of(value: bytes) -> bytes:
     """`sk_live_****1234` for a key of a known kind of at least 20 characters, `****` for everything else."""
-    prefix = next((prefix for prefix in _KEYS if value.startswith(prefix) and prefix != b"eyJ"), None)
-    if prefix is None or len(value) < 20 or not value.isascii() or not value[-4:].isalnum():
+    prefix = _MASKED_PREFIX.match(value)
+    if prefix is None or len(value) < 20 or not value[-4:].isalnum():
         return MASK
-    return prefix + MASK + value[-4:]
+    return prefix[0] + MASK + value[-4:]
 
 
 def names_secret(name: str) -> bool:
@@ -303,6 +299,39 @@ def _shorts(values: Iterable[str]) -> frozenset[bytes]:
     )
 
 
+def _note(grams: dict[int, tuple[int, ...]], form: bytes, offset: int) -> None:
+    gram = int.from_bytes(form[offset : offset + 4], sys.byteorder)
+    offsets = grams.get(gram, ())
+    if offset not in offsets:
+        grams[gram] = (*offsets, offset)
+
+
+def _telling_offset(form: bytes, remainder: int) -> int:
+    """Where a group begins that ordinary text hardly has: letters together with digits."""
+    kinds = form.translate(_KINDS)
+    for offset in range(remainder, len(form) - 3, 4):
+        group = kinds[offset : offset + 4]
+        if b"a" in group and b"1" in group and b"." not in group:
+            return offset
+    return remainder
+
+
+def _candidates(joined: bytes, begin: int, grams: dict[int, tuple[int, ...]]) -> set[int]:
+    """Where a spelling may begin, at `begin` or later."""
+    starts: set[int] = set()
+    for block in range(begin, len(joined), _BLOCK):
+        stop = min(block + _BLOCK, block + (len(joined) - block & ~3))
+        with memoryview(joined) as view, view[block:stop].cast("I") as numbers:
+            met = grams.keys() & numbers
+        for number in met:
+            gram = number.to_bytes(4, sys.byteorder)
+            at = joined.find(gram, block, stop)
+            while at >= 0:
+                starts.update([at - offset for offset in grams[number] if at - offset >= begin])
+                at = joined.find(gram, at + 1, stop)
+    return starts
+
+
 def _longest_of(forms: list[bytes], text: bytes) -> tuple[bytes, bool]:
     """The longest of the sorted forms that the text begins with; and whether the text is the beginning of one."""
     at = bisect_right(forms, text)
@@ -319,8 +348,8 @@ def _shared(one: bytes, other: bytes) -> bytes:
 
 
 def _by_shape(data: bytes) -> Iterator[Span]:
-    for prefix, pattern in _KEYS.items():
-        if prefix in data:
+    for anchor, pattern in _KEYS.items():
+        if anchor in data:
             yield from [(*match.span(), mask_of(match[0])) for match in pattern.finditer(data)]
     for literal, pattern in _CARRIERS.items():
         if literal in data:
@@ -342,12 +371,22 @@ def _unfinished(data: bytes) -> int:
     match = _UNFINISHED.search(data, max(0, size - _TOKEN, data.rfind(b"\n") + 1))
     if match:
         return match.start()
-    if not data.endswith(_BEGINNINGS_TUPLE):
+    if not data.endswith(_BEGINNINGS):
         return size
-    return next(size - n for n in range(min(size, 11), 0, -1) if data[-n:] in _BEGINNINGS)
+    begun = _BEGINNING.search(data, max(0, size - 16))
+    return begun.start() if begun else size
 
 
-def _in_original(data: bytes, spans: list[Span], hold: int) -> tuple[list[Span], int]:
+def _tail_start(data: bytes, size: int) -> int:
+    """Where the last `size` bytes that are no line breaks begin."""
+    start = len(data)
+    while size:
+        start -= size
+        size -= len(one_line(data[start : start + size]))
+    return start
+
+
+def _in_original(data: bytes, spans: list[Span]) -> list[Span]:
     """Places in the text without line breaks, as places in the data."""
     breaks = [at for match in _BREAKS.finditer(data) for at in range(*match.span())]
     before = [at - count for count, at in enumerate(breaks)]
@@ -355,7 +394,7 @@ def _in_original(data: bytes, spans: list[Span], hold: int) -> tuple[list[Span],
     def place(at: int) -> int:
         return at + bisect_right(before, at)
 
-    return [(place(start), place(end - 1) + 1, mask) for start, end, mask in spans], place(hold)
+    return [(place(start), place(end - 1) + 1, mask) for start, end, mask in spans]
 
 
 def _merged(spans: list[Span]) -> list[Span]:
