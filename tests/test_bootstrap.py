@@ -275,6 +275,18 @@ def test_two_at_once_make_one_environment(checkout: Path) -> None:
     assert installs(checkout) == 1
 
 
+def test_where_no_embedded_database_can_be_installed_the_rest_is(checkout: Path) -> None:
+    """There is no wheel for musl, and no marker of a lock file can say so."""
+    lock = "alembic==1 \\\n    --hash=sha256:00\nembedded-postgres==18.6.3 \\\n    --hash=sha256:01\nrich==15\n"
+    (checkout / "requirements.lock").write_text(lock, encoding="utf-8")
+    seen = checkout.parent / "seen"
+    write_uv(checkout, then=f'for lock; do :; done; cp "$lock" "{seen}"')
+    musl = "import sysconfig; sysconfig.get_config_var = lambda _: 'cpython-311-x86_64-linux-musl'"
+    run_inside(checkout, musl, environment(checkout))
+
+    assert "alembic==1 \\\n    --hash=sha256:00\nrich==15\n" in seen.read_text(encoding="utf-8")
+
+
 def test_an_older_python_can_read_the_script() -> None:
     """Python 3.6 parses it: no syntax, and no `from __future__`, that came later."""
     tree = ast.parse(BOOTSTRAP.read_text(encoding="utf-8"), feature_version=(3, 6))
