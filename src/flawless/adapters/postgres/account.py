@@ -76,6 +76,13 @@ def give(path: Path, account: Account | None) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
+def keep_owner(path: Path) -> None:
+    """Root at work in a user's project does not lock the user out: the file gets its folder's owner."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """How a tool ended, and everything it printed."""

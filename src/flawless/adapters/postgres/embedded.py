@@ -20,7 +20,7 @@ from typing import Final
 import psutil
 from filelock import AsyncFileLock, Timeout
 
-from flawless.adapters.postgres.account import account_for
+from flawless.adapters.postgres.account import account_for, keep_owner
 from flawless.adapters.postgres.binaries import make_public, ready_server
 from flawless.adapters.postgres.cluster import Cluster, tail
 from flawless.adapters.postgres.failure import explained, failed
@@ -114,9 +114,9 @@ class EmbeddedPostgres:
     def status(self) -> ServerStatus:
         with explained("reading the embedded database's state"):
             state = self._state_file.load()
+            process = Postmaster(state.data).process() if state else None
         if state is None:
             return ServerStatus(running=False, pid=None, port=None, version=None, data_directory=None, since=None)
-        process = Postmaster(state.data).process()
         return ServerStatus(
             running=process is not None,
             pid=process.pid if process else None,
@@ -134,7 +134,10 @@ class EmbeddedPostgres:
         postmaster = Postmaster(state.data)
         process = postmaster.process()
         ready = process is not None and postmaster.is_ready(process)
-        return state if ready and await answers(state, self._database, state_file=self._state_file.path) else None
+        return state if ready and await self._answers(state, limit=1.0) else None
+
+    async def _answers(self, state: State, *, limit: float) -> bool:
+        return await answers(state, self._database, limit=limit, state_file=self._state_file.path)
 
     async def _bring_up(self) -> State:
         state = self._state_file.load()
@@ -144,7 +147,7 @@ class EmbeddedPostgres:
         postmaster = Postmaster(cluster.data)
         process = postmaster.process()
         recorded = postmaster.pid_file()
-        if process and state and recorded and recorded.status != "stopping":
+        if process and state and recorded and recorded.status != "stopping" and recorded.port == state.port:
             if await self._await_ready(process, postmaster, state):
                 return state
         elif process:
@@ -191,6 +194,7 @@ class EmbeddedPostgres:
             self._state_file.save(state)
             with early.open("wb") as errors:
                 early.chmod(0o600)
+                keep_owner(early)
                 process = await launch(cluster.start_command(state.port), account=cluster.account, errors=errors)
             if process and await self._await_ready(process, postmaster, state):
                 return state
@@ -211,9 +215,7 @@ class EmbeddedPostgres:
         try:
             async with asyncio.timeout(self._start_timeout):
                 while is_alive(process):
-                    if postmaster.is_ready(process) and await answers(
-                        state, self._database, state_file=self._state_file.path
-                    ):
+                    if postmaster.is_ready(process) and await self._answers(state, limit=self._start_timeout):
                         return True
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
@@ -239,8 +241,8 @@ class EmbeddedPostgres:
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
         """Start and stop one at a time; a killed holder's lock is free at once."""
-        if not self._folder.is_dir():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._folder.parent, self._folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         holder = self._folder / "lock.holder"
         lock = AsyncFileLock(self._folder / "lock", timeout=self._lock_timeout, mode=0o600, poll_interval=0.02)
         try:
@@ -252,9 +254,11 @@ class EmbeddedPostgres:
                 next_steps=["wait for that command, or end it, then try again"],
             ) from error
         try:
-            holder.write_text(
-                json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()}), encoding="utf-8"
-            )
+            holder.touch(mode=0o600)
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            holder.write_text(json.dumps({"pid": os.getpid(), "since": since}), encoding="utf-8")
+            for path in (holder, Path(lock.lock_file)):
+                keep_owner(path)
             yield
         finally:
             await lock.release()

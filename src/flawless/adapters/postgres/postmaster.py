@@ -24,6 +24,7 @@ class PidFile:
     """What `postmaster.pid` says. The status is empty while the server is still writing the file."""
 
     pid: int
+    port: int
     status: str
 
 
@@ -41,7 +42,7 @@ class Postmaster:
     def pid_file(self) -> PidFile | None:
         try:
             lines = (self.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
-            return PidFile(int(lines[0]), lines[7].strip() if len(lines) > 7 else "")
+            return PidFile(int(lines[0]), int(lines[3]), lines[7].strip() if len(lines) > 7 else "")
         except (FileNotFoundError, NotADirectoryError, ValueError, IndexError):
             return None
 

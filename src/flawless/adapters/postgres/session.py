@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
 
 from flawless.adapters.postgres.failure import failed
 from flawless.adapters.postgres.state import USER, State
@@ -10,24 +11,20 @@ from flawless.adapters.postgres.state import USER, State
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONNECT_TIMEOUT = 5.0
+CLOSE_TIMEOUT: Final = 2.0
 
 
-async def answers(state: State, database: str, *, state_file: Path) -> bool:
+async def answers(state: State, database: str, *, limit: float, state_file: Path) -> bool:
     """Whether `SELECT 1` succeeds in the project's database, which is created when it is missing.
 
-    False while nobody listens or the server is still starting. Raises CommandFailed for what waiting does not cure.
+    False while nobody listens, the server is still starting, or it takes longer than `limit` seconds.
+    Raises CommandFailed for what waiting does not cure.
     """
     import asyncpg
 
     try:
-        try:
-            await _ask(state, database, "SELECT 1")
-        except asyncpg.InvalidCatalogNameError:
-            # template0: nobody can be connected to it, so the order cannot be refused as "being accessed".
-            quoted = database.replace('"', '""')
-            await _ask(state, "postgres", f'CREATE DATABASE "{quoted}" TEMPLATE template0')
-            await _ask(state, database, "SELECT 1")
+        async with asyncio.timeout(limit):
+            await _ensure_database(state, database)
     except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
         return False
     except asyncpg.DuplicateDatabaseError:
@@ -43,12 +40,24 @@ async def answers(state: State, database: str, *, state_file: Path) -> bool:
     return True
 
 
+async def _ensure_database(state: State, database: str) -> None:
+    import asyncpg
+
+    try:
+        await _ask(state, database, "SELECT 1")
+    except asyncpg.InvalidCatalogNameError:
+        # template0: nobody can be connected to it, so the order cannot be refused as "being accessed".
+        quoted = database.replace('"', '""')
+        await _ask(state, "postgres", f'CREATE DATABASE "{quoted}" TEMPLATE template0')
+        await _ask(state, database, "SELECT 1")
+
+
 async def _ask(state: State, database: str, statement: str) -> None:
     connection = await _connect(state, database)
     try:
         await connection.execute(statement)
     finally:
-        await connection.close(timeout=CONNECT_TIMEOUT)
+        await connection.close(timeout=CLOSE_TIMEOUT)
 
 
 async def _connect(state: State, database: str) -> Any:
@@ -61,5 +70,4 @@ async def _connect(state: State, database: str) -> Any:
         password=state.password.reveal(),
         database=database,
         ssl=False,
-        timeout=CONNECT_TIMEOUT,
     )

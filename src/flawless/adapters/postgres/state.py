@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from flawless.adapters.postgres.account import keep_owner
 from flawless.core.secret import Secret
 
 USER = "postgres"
@@ -72,12 +73,10 @@ class StateFile:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                if os.geteuid() == 0:  # root at work in a user's project does not lock the user out
-                    owner = self.folder.stat()
-                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+            keep_owner(unfinished)
             unfinished.replace(self.path)
         finally:
             unfinished.unlink(missing_ok=True)
