@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -13,7 +14,7 @@ class Reason(StrEnum):
 
     permanent: bool
 
-    def __new__(cls, code: str, permanent: bool = True) -> Reason:  # noqa: FBT001, FBT002 - an enum's members are positional
+    def __new__(cls, code: str, permanent: bool = True) -> Self:  # noqa: FBT001, FBT002 - an enum's members are positional
         member = str.__new__(cls, code)
         member._value_ = code
         member.permanent = permanent
@@ -53,6 +54,7 @@ class Reason(StrEnum):
     DB_SLOW = "DB_SLOW", False
     DB_PROTOCOL = "DB_PROTOCOL"
     DB_PERMISSION = "DB_PERMISSION"
+    DB_ERROR = "DB_ERROR", False
     DB_TABLE_MISSING = "DB_TABLE_MISSING"
     DB_EMBEDDED_FAILED = "DB_EMBEDDED_FAILED"
     DB_EMBEDDED_VERSION = "DB_EMBEDDED_VERSION"
@@ -73,7 +75,7 @@ class Reason(StrEnum):
     SERVICE_GAVE_UP = "SERVICE_GAVE_UP"
     SERVICE_OOM = "SERVICE_OOM"
     SERVICE_OWNED_ELSEWHERE = "SERVICE_OWNED_ELSEWHERE"
-    SERVICE_STOP_FAILED = "SERVICE_STOP_FAILED"
+    SERVICE_KEEPER_FAILED = "SERVICE_KEEPER_FAILED"
     # the machine, the lock and the tool itself
     HOST_LIMITS = "HOST_LIMITS", False
     LOCK_HELD = "LOCK_HELD"

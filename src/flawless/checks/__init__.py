@@ -1,0 +1,1 @@
+"""Every question Flawless can ask, one subject a file."""
