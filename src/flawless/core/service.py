@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from flawless.core.check import Check
 from flawless.core.secret import Secret
 
 
@@ -42,6 +41,8 @@ class Exit:
     requested: bool = False
 
     def __str__(self) -> str:
+        if self.status is None and self.signal is None:
+            return "ended, and nobody saw how"
         how = f"signal {self.signal}" if self.signal is not None else f"exit status {self.status}"
         memory = ", killed by the kernel for memory" if self.out_of_memory else ""
         hint = ", possibly memory" if self.signal == 9 and not self.out_of_memory and not self.requested else ""
@@ -132,10 +133,11 @@ class Keeper(Protocol):
         """Every process of the service's tree."""
 
 
-class ProbeFactory(Protocol):
-    """Makes the checks that ask whether a service is ready, in the order of the manifest."""
-
-    def readiness(self, name: str, keeper: Keeper, running: Running) -> Sequence[Check]: ...
+class ChangeAction(StrEnum):
+    KEEP = "keep"
+    START = "start"
+    REPLACE = "replace"
+    STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +146,4 @@ class Change:
 
     name: str
     action: ChangeAction
-    why: tuple[str, ...] = field(default=())
-
-
-class ChangeAction(StrEnum):
-    KEEP = "keep"
-    START = "start"
-    REPLACE = "replace"
-    STOP = "stop"
+    why: tuple[str, ...]

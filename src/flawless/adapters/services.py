@@ -1,0 +1,180 @@
+"""A service in the hands of its keeper, as the use cases see it (core.service.Keeper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flawless.adapters.keeper import record as records
+from flawless.adapters.keeper.client import Keeper as Client
+from flawless.adapters.keeper.record import ExitKind, Record
+from flawless.adapters.keeper.spec import KeeperSpec, LogRule, RestartRule
+from flawless.adapters.keeper.tree import descendants, is_alive, session_members
+from flawless.core.clock import to_stamp
+from flawless.core.errors import CommandFailed
+from flawless.core.service import Exit, Launch, Running, ServiceState
+
+
+class KeptService:
+    """One service of one stack. Connects to its keeper for each order; a keeper that was killed is replaced."""
+
+    def __init__(self, name: str, run_folder: Path, logs: Path) -> None:
+        self.name = name
+        self._run_folder = run_folder
+        self._logs = logs
+        self._pid: int | None = None
+
+    def recorded(self) -> Running | None:
+        """What the record on disk says, asking nobody: quick, and at most as true as its processes are alive."""
+        record = records.read(self._run_folder)
+        return self._running(record, keeper_lives=is_alive(record.keeper)) if record else None
+
+    async def look(self) -> Running | None:
+        client = await Client.connect(self._run_folder)
+        return self._running(client.record, keeper_lives=True) if client else self.recorded()
+
+    async def start(self, launch: Launch) -> Running:
+        client = await Client.connect(self._run_folder)
+        spec = self._spec(launch)
+        if client is None:
+            client = await Client.spawn(spec)
+            record = client.record if self._is_of(client.record, launch) else await client.replace(spec)
+        else:
+            record = await (client.replace(spec) if client.record.child else client.start(spec))
+        self._pid = record.child.pid if record.child else None
+        return self._running(record, keeper_lives=True)
+
+    async def revert(self) -> Running | None:
+        client = await Client.connect(self._run_folder)
+        if client is None:
+            return None
+        record = await client.revert()
+        if record.child is None:
+            await client.stop()
+            return None
+        self._pid = record.child.pid
+        return self._running(record, keeper_lives=True)
+
+    async def adopt(self) -> Running | None:
+        """Gives a process whose keeper was killed a new one; nothing when it has one, or no longer runs."""
+        found = self.recorded()
+        if found is None or found.keeper_pid is not None or not found.is_alive:
+            return found
+        client = await Client.adopt(self._run_folder, None)
+        return self._running(client.record, keeper_lives=True)
+
+    async def commit(self) -> None:
+        await (await self._client()).commit()
+
+    async def stop(self) -> None:
+        """Stops the whole tree and the keeper; also what a killed keeper left behind."""
+        await self.adopt()
+        client = await Client.connect(self._run_folder)
+        if client is not None:
+            await client.stop()
+
+    async def hold(self) -> None:
+        await (await self._client()).hold()
+
+    async def resume(self) -> Running:
+        return self._running(await (await self._client()).resume(), keeper_lives=True)
+
+    async def mark(self, *, ready: bool) -> None:
+        await (await self._client()).ready(value=ready, pid=self._pid)
+
+    async def exited(self) -> Exit:
+        client = await Client.connect(self._run_folder)
+        if client is None:
+            return _unknown()
+        pid = self._pid or (client.record.child.pid if client.record.child else None)
+        async for record in client.watch():
+            if record.child is None or record.child.pid != pid:
+                return _exit(record) or _unknown()
+        return _unknown()
+
+    async def tail(self, lines: int) -> Sequence[str]:
+        client = await Client.connect(self._run_folder)
+        return await client.tail(lines) if client else ()
+
+    async def pids(self) -> frozenset[int]:
+        record = records.read(self._run_folder)
+        if record is None or record.child is None or not is_alive(record.child):
+            return frozenset()
+        # Without its keeper what left the tree cannot be told from strangers; the session still can.
+        roots = (record.keeper.pid,) if is_alive(record.keeper) else (record.child.pid,)
+        kin = [*descendants(*roots), *session_members(record.child.pid)]
+        return frozenset({record.child.pid, *(process.pid for process in kin)})
+
+    async def _client(self) -> Client:
+        client = await Client.connect(self._run_folder)
+        if client is None:
+            raise CommandFailed(
+                f"the keeper of {self.name} is gone",
+                code="SERVICE_KEEPER_FAILED",
+                evidence=[f"nobody answers in {self._run_folder}"],
+                next_steps=["see what runs: flawless status", "bring it up again: flawless deploy"],
+            )
+        return client
+
+    def _is_of(self, record: Record, launch: Launch) -> bool:
+        """A new keeper adopts an orphan of the same fingerprint, which another run had started: that one stays."""
+        return dict(record.fingerprint) == dict(launch.fingerprint)
+
+    def _spec(self, launch: Launch) -> KeeperSpec:
+        return KeeperSpec(
+            service=launch.name,
+            command=launch.command,
+            directory=str(launch.directory),
+            environment=launch.environment,
+            run_folder=str(self._run_folder),
+            log=LogRule(str(self._logs), launch.log_max_size, launch.log_keep_days),
+            deploy_id=launch.deploy_id,
+            redact=tuple(secret.reveal() for secret in launch.secrets),
+            fingerprint=dict(launch.fingerprint),
+            stop_timeout=launch.stop_timeout,
+            port=launch.port,
+            restart=RestartRule(launch.delays, launch.limit, launch.within, launch.forget),
+        )
+
+    def _running(self, record: Record, *, keeper_lives: bool) -> Running:
+        """A record whose process is dead, with nobody to say so, is one of a machine or keeper that went down."""
+        alive = record.child is not None and is_alive(record.child)
+        gone = not keeper_lives and not alive
+        return Running(
+            name=self.name,
+            state=ServiceState.STOPPED if gone else ServiceState(record.state),
+            pid=record.child.pid if record.child and alive else None,
+            port=record.port,
+            since=_stamp(record.started_at if alive else record.since),
+            ready=record.ready and alive,
+            deploy_id=record.deploy_id,
+            fingerprint=dict(record.fingerprint),
+            restarts=record.restarts,
+            last_exit=_exit(record),
+            keeper_pid=record.keeper.pid if keeper_lives else None,
+            reason=record.reason,
+        )
+
+
+def _exit(record: Record) -> Exit | None:
+    if record.last_exit is None:
+        return None
+    last = record.last_exit
+    return Exit(
+        status=last.value if last.kind is ExitKind.EXIT else None,
+        signal=last.value if last.kind is ExitKind.SIGNAL else None,
+        after=last.after_s,
+        at=_stamp(last.at) or "",
+        out_of_memory=bool(last.oom),
+        requested=last.requested,
+    )
+
+
+def _unknown() -> Exit:
+    """The keeper went away together with what it knew."""
+    return Exit(None, None, 0.0, "")
+
+
+def _stamp(seconds: float | None) -> str | None:
+    return None if seconds is None else to_stamp(datetime.fromtimestamp(seconds, UTC))

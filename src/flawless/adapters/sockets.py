@@ -1,0 +1,134 @@
+"""The machine's listening sockets and the processes that hold them.
+
+Linux is read through /proc/net/tcp and /proc/PID/fd (proc(5)), because that also tells the user of a socket whose
+process we may not see; elsewhere psutil is asked.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from flawless.core.clock import to_stamp
+from flawless.core.port import Listener, Owner
+
+_LISTEN: Final = "0A"
+_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    address: str
+    port: int
+    uid: int
+    inode: int
+
+
+class SystemSockets:
+    """What this machine says now; nothing is kept between two questions."""
+
+    def listeners(self, port: int) -> Sequence[Listener]:
+        if sys.platform != "linux":
+            return _by_psutil(lambda found: found.port == port)
+        rows = [row for row in _rows() if row.port == port]
+        holders = _holders({row.inode for row in rows}, _all_pids()) if rows else {}
+        return [_listener(row, holders.get(row.inode, frozenset())) for row in rows]
+
+    def ports_of(self, pids: Collection[int]) -> Sequence[Listener]:
+        if sys.platform != "linux":
+            return _by_psutil(lambda found: bool(found.pids & set(pids)))
+        rows = list(_rows())
+        holders = _holders({row.inode for row in rows}, pids)
+        return [_listener(row, holders[row.inode]) for row in rows if row.inode in holders]
+
+
+def _rows() -> Iterator[_Row]:
+    for table in _TABLES:
+        with suppress(FileNotFoundError):  # a kernel without IPv6 has no second table
+            for line in table.read_text("ascii").splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN:
+                    address, _, port = fields[1].partition(":")
+                    yield _Row(_address(address), int(port, 16), int(fields[7]), int(fields[9]))
+
+
+def _address(digits: str) -> str:
+    """The kernel writes each 32-bit word of an address in the machine's own byte order."""
+    words = (int(digits[at : at + 8], 16) for at in range(0, len(digits), 8))
+    return str(ipaddress.ip_address(b"".join(struct.pack("=I", word) for word in words)))
+
+
+def _all_pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _holders(inodes: Collection[int], pids: Iterable[int]) -> dict[int, frozenset[int]]:
+    """Which of the processes hold which of the sockets; a process that ends meanwhile holds none."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, set[int]] = {}
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            for name in _links(pid):
+                if name in wanted:
+                    found.setdefault(wanted[name], set()).add(pid)
+    return {inode: frozenset(holders) for inode, holders in found.items()}
+
+
+def _links(pid: int) -> Iterator[str]:
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield str(descriptor.readlink())
+
+
+def _listener(row: _Row, pids: frozenset[int]) -> Listener:
+    return Listener(row.address, row.port, pids, describe(min(pids)) if pids else None, row.uid)
+
+
+def describe(pid: int) -> Owner | None:
+    """The process as a person needs to see it; None when it is gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            command = " ".join(process.cmdline()) or process.name()
+            since = to_stamp(datetime.fromtimestamp(process.create_time(), UTC))
+            return Owner(pid, command[:200], process.username(), since)
+    except psutil.Error:
+        return None
+
+
+def _by_psutil(wanted: Callable[[Listener], bool]) -> Sequence[Listener]:
+    import psutil
+
+    found = [
+        Listener(one.laddr.ip, one.laddr.port, frozenset([one.pid] if one.pid else []), None, None)
+        for one in psutil.net_connections(kind="tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr
+    ]
+    found = [replace(one, owner=describe(min(one.pids))) if one.pids else one for one in found]
+    return [one for one in found if wanted(one)]
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether this very address could be bound now; an address family the machine lacks counts as free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if sys.platform != "win32":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+    return True

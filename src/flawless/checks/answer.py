@@ -1,0 +1,127 @@
+"""What an HTTP answer has to look like: status, JSON, required services. Pure; no request is made here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read up to a limit. `peer` is where the request went."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str]
+    peer: str
+
+    def json(self) -> Any:
+        """The body as JSON; raises ValueError when it is none."""
+        return json.loads(self.body)
+
+    def describe(self) -> str:
+        """Status, content type and the beginning of the body, on one line."""
+        text = " ".join(self.body[:160].decode("utf-8", "replace").split())
+        return (
+            f"{self.peer} answered {self.status} {self.content_type or 'without a content type'}: {text or '(empty)'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an answer must be: one of these statuses (none: any 2xx), this JSON, these services healthy."""
+
+    status: tuple[int, ...] = ()
+    json: Any = None
+    required: tuple[str, ...] = ()
+
+    @property
+    def needs_json(self) -> bool:
+        return self.json is not None or bool(self.required)
+
+
+def complaints(wanted: Wanted, answer: Answer) -> Sequence[str]:
+    """Everything that is not as wanted, a sentence each; none when the answer passes."""
+    return list(_complaints(wanted, answer))
+
+
+def _complaints(wanted: Wanted, answer: Answer) -> Iterator[str]:
+    expected = wanted.status or tuple(range(200, 300))
+    body = answer.json() if wanted.needs_json else None
+    # A health route may say "not yet" with 503 and tell why in its body, so the body's reasons come first.
+    if wanted.needs_json:
+        yield from _mismatches(wanted.json, body, "")
+        yield from _unhealthy(wanted.required, body)
+    if answer.status not in expected:
+        yield f"status {answer.status}, not {_any(wanted.status) if wanted.status else 'a 2xx'}"
+
+
+def matches(wanted: Any, found: Any) -> bool:
+    """A subset match: an object must hold at least the wanted keys, a list means any of its items."""
+    return not list(_mismatches(wanted, found, ""))
+
+
+def _mismatches(wanted: Any, found: Any, path: str) -> Iterator[str]:
+    match wanted:
+        case None:
+            return
+        case Mapping():
+            if not isinstance(found, Mapping):
+                yield f"{path or 'the body'} is {_shown(found)}, not an object"
+                return
+            for key, value in wanted.items():
+                place = f"{path}.{key}" if path else str(key)
+                if key in found:
+                    yield from _mismatches(value, found[key], place)
+                else:
+                    yield f"{place} is missing"
+        case list() | tuple():
+            if not any(matches(one, found) for one in wanted):
+                yield f"{path or 'the body'} is {_shown(found)}, not {_any(wanted)}"
+        case _:
+            # True == 1 in Python, and not in JSON.
+            if type(wanted) is not type(found) or wanted != found:
+                yield f"{path or 'the body'} is {_shown(found)}, not {_shown(wanted)}"
+
+
+def _unhealthy(required: Sequence[str], body: Any) -> Iterator[str]:
+    """`degraded.enabled`, then each required service that is not healthy; both dialects of the field are read."""
+    if not isinstance(body, Mapping):
+        return
+    degraded = body.get("degraded")
+    if isinstance(degraded, Mapping) and degraded.get("enabled") is True:
+        yield f"degraded.enabled is true{_reasons(degraded)}"
+    services = body.get("services")
+    for name in required:
+        one = services.get(name) if isinstance(services, Mapping) else None
+        if not isinstance(one, Mapping):
+            yield f"services.{name} is missing"
+        elif not _is_healthy(one):
+            yield f"services.{name} is not healthy{_reasons(one)}"
+
+
+def _is_healthy(service: Mapping[str, Any]) -> bool:
+    """`healthy` decides where it is there, else `ok`."""
+    return service["healthy"] is True if "healthy" in service else service.get("ok") is True
+
+
+def reasons_of(body: Any) -> Sequence[str]:
+    """What an unhealthy answer gives as its reasons."""
+    found = body.get("degradedReasons") if isinstance(body, Mapping) else None
+    return [str(reason)[:200] for reason in found] if isinstance(found, list) else []
+
+
+def _reasons(found: Mapping[str, Any]) -> str:
+    said = next((found[key] for key in ("error", "lastError", "reason", "reasons", "message") if found.get(key)), None)
+    return f": {str(said)[:200]}" if said else ""
+
+
+def _any(values: Sequence[Any]) -> str:
+    return " or ".join(_shown(value) for value in values)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:80]
