@@ -258,7 +258,7 @@ class TcpProbe(Table):
 class ExecProbe(Table):
     """A command that must end with 0."""
 
-    exec: Command = Field(description="The command, run in the service's directory and environment.")
+    exec: Command = Field(repr=False, description="The command, run in the service's directory and environment.")
     timeout: Duration = _time("3s", 0.01, HOUR, "The limit of one attempt.")
 
 
@@ -321,11 +321,12 @@ class ServiceSettings(Table):
     """One process of the stack."""
 
     role: Role = Field(description="What it is for.")
-    command: Command = Field(description="The program and its arguments, never a shell string.")
+    # Both may have secrets put in, and are therefore in no repr.
+    command: Command = Field(repr=False, description="The program and its arguments, never a shell string.")
     directory: str = Field(default=".", description="Where it is run.")
     port: Port | None = Field(default=None, description="The port it listens on, 1 to 65535; given to it as PORT.")
     host: str = Field(default="127.0.0.1", min_length=1, description="The address it listens on.")
-    env: dict[VariableName, str] = Field(default={}, description="Variables of its own.")
+    env: dict[VariableName, str] = Field(default={}, repr=False, description="Variables of its own.")
     secrets: tuple[VariableName, ...] | None = Field(
         default=None, description="The secrets it gets; absent: a backend gets all, any other role none."
     )

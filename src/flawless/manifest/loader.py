@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flawless.core.errors import ConfigInvalid, Problem
 from flawless.core.secret import Secret
@@ -266,14 +266,21 @@ def _sensitive(draft: _Draft, settings: Settings) -> tuple[Secret, ...]:
 
 
 def _written_secrets(settings: Settings) -> Iterable[Secret]:
-    for _, value in walk(settings.model_dump(mode="python")):
-        match value:
-            case Secret():
-                yield value
-            case tuple():
-                yield from (item for item in value if isinstance(item, Secret))
+    yield from _secrets_in(settings)
     for service in settings.services.values():
         yield from (Secret(value) for name, value in service.env.items() if is_secret_name(name))
+
+
+def _secrets_in(value: object) -> Iterable[Secret]:
+    match value:
+        case Secret():
+            yield value
+        case BaseModel():
+            yield from (secret for _, item in value for secret in _secrets_in(item))
+        case dict():
+            yield from (secret for item in value.values() for secret in _secrets_in(item))
+        case tuple():
+            yield from (secret for item in value for secret in _secrets_in(item))
 
 
 def _passwords_in(secret: Secret) -> Iterable[str]:

@@ -28,7 +28,7 @@ def find_manifest(start: Path, file: Path | None = None) -> Path:
 
 def find_overlay(manifest: Path, environment: str) -> Path:
     """`flawless.<environment>.toml` beside the manifest. ConfigInvalid, with those that exist, when there is none."""
-    path = manifest.with_name(f"{manifest.stem}.{environment}.toml")
+    path = manifest.parent / f"{manifest.stem}.{environment}.toml"
     if _ENVIRONMENT.fullmatch(environment) and _is_there(path):
         return path
     known = environments_of(manifest)

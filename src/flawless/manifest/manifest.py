@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flawless.core.secret import Secret
@@ -37,7 +37,7 @@ class Unresolved:
 class Manifest:
     """Everything that was read, once: settings, secrets, variables, and where each came from."""
 
-    settings: Settings
+    settings: Settings = field(repr=False)
     path: Path
     root: Path
     environment: str | None
@@ -57,5 +57,5 @@ class Manifest:
     """The `.env` files that were looked for."""
     env_names: frozenset[str]
     """The names in the `.env` files."""
-    inherited: Mapping[str, str]
+    inherited: Mapping[str, str] = field(repr=False)
     """What every child gets of our own environment: PATH, HOME, LANG and the like."""

@@ -93,7 +93,7 @@ def breach_to_problem(breach: Breach, source: Source) -> Problem:
 
 def _to_problem(detail: ErrorDetails, source: Source) -> Problem:
     location = detail["loc"]
-    keys = tuple(key for key in location if isinstance(key, int) or not _is_tag(key))
+    keys = _keys_of(location, source)
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
@@ -121,6 +121,13 @@ def _to_problem(detail: ErrorDetails, source: Source) -> Problem:
             number = kind == "string_type" and type(value) in (int, float) and not source.is_masked(keys, location)
             suggestion = f'write "{value}"' if number else ""
             return source.problem(keys, source.describe(keys, location), allowed, suggestion)
+
+
+def _keys_of(location: Location, source: Source) -> Keys:
+    """A location without pydantic's tags, and without the index of what is written as one value, not as a list."""
+    keys = tuple(key for key in location if isinstance(key, int) or not _is_tag(key))
+    alone = keys and isinstance(keys[-1], int) and not isinstance(look_up(source.data, keys[:-1]), list)
+    return keys[:-1] if alone else keys
 
 
 def _unknown_key(keys: Keys, location: Location, source: Source) -> Problem:
@@ -181,6 +188,8 @@ def _shown(value: object) -> str:
         return text if len(text) <= _LENGTH else text[:_LENGTH] + '..."'
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and abs(value) > 10**15:
+        return "a number far too large"
     if isinstance(value, (int, float)):
-        return f"the number {value}" if abs(value) < 1e15 else "a number far too large"
+        return f"the number {value}"
     return _kind(value)
