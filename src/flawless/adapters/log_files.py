@@ -9,9 +9,6 @@ reader go on to it.
 Only the standard library, and little of it: a keeper is made of this.
 """
 
-# A keeper of a few MB cannot afford pathlib.
-# ruff: noqa: PTH102, PTH108, PTH112, PTH118, PTH120, PTH208
-
 from __future__ import annotations
 
 import fcntl

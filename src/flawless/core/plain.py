@@ -25,7 +25,7 @@ _ASCII = str.maketrans(
         "←": "<-",
         "↳": "->",
         "…": "...",
-        "–": "-",
+        "–": "-",  # noqa: RUF001  # as below
         "—": "--",
         "‘": "'",  # noqa: RUF001  # the quotation mark itself is meant
         "’": "'",  # noqa: RUF001  # as above
@@ -49,9 +49,7 @@ _ASCII = str.maketrans(
 
 
 def printable(text: str, *, keep_newlines: bool = False) -> str:
-    """The text with visible escapes (`\\x1b`, `\\u202e`) for all that a terminal would obey or not show; tabs are
-    spaces.
-    """
+    r"""The text with `\x1b`, `\u202e` and so on in place of what a terminal would obey or not show; a tab as spaces."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(["\n" if keep_newlines and char == "\n" else _shown(char) for char in text])
