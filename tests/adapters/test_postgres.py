@@ -43,11 +43,24 @@ as_root = pytest.mark.skipif(not ROOT, reason="this is about root, who may not b
 linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl and capabilities are Linux's own")
 
 
+def _memory() -> str | None:
+    """A folder in memory, where there is room and programs may run: thousands of small files come and go there."""
+    memory = Path("/dev/shm")  # noqa: S108 - only ever the parent of a mkdtemp
+    if not os.access(memory, os.W_OK) or os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        return None
+    return str(memory) if shutil.disk_usage(memory).free > 1_000_000_000 else None
+
+
+def public_folder() -> Path:
+    """Stands for /var/lib/flawless: root's tmp_path is closed to other users."""
+    folder = Path(tempfile.mkdtemp(prefix="flawless-", dir=_memory()))
+    folder.chmod(0o755)
+    return folder
+
+
 @pytest.fixture
 def system_folder() -> Iterator[Path]:
-    """Stands for /var/lib/flawless: root's tmp_path is closed to other users."""
-    folder = Path(tempfile.mkdtemp(prefix="flawless-"))
-    folder.chmod(0o755)
+    folder = public_folder()
     try:
         yield folder
     finally:
@@ -75,8 +88,7 @@ async def postgres(folder: Path, system_folder: Path) -> AsyncIterator[EmbeddedP
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """One running server for the tests that leave it as it was."""
-    public = Path(tempfile.mkdtemp(prefix="flawless-"))
-    public.chmod(0o755)
+    public = public_folder()
     server = embedded(tmp_path_factory.mktemp("shared") / ".flawless" / "postgres", public)
     try:
         asyncio.run(server.ensure_running())
@@ -500,7 +512,7 @@ def test_the_same_as_a_normal_user() -> None:
     python = _python_for_everybody()
     if python is None:
         pytest.skip("no Python of this version can be run by another user")
-    home = Path(tempfile.mkdtemp(prefix="flawless-user-"))
+    home = Path(tempfile.mkdtemp(prefix="flawless-user-", dir=_memory()))
     try:
         os.chown(home, NOBODY, NOBODY)
         paths = os.pathsep.join((sysconfig.get_path("purelib"), str(SOURCE)))
