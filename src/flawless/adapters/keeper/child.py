@@ -46,7 +46,7 @@ class Child:
         self._ended = ended
         self._adopted: set[ProcessId] = set()
         self._adopted_session: int | None = None
-        self._fifo: str | None = None
+        self._fifo: os.stat_result | None = None
         self._has_orphans = tree.become_subreaper()
 
     def start(self, spec: KeeperSpec, output: int) -> None:
@@ -64,7 +64,7 @@ class Child:
         self.started = time.monotonic()
         self.process = tree.identity(pid)
 
-    def adopt(self, process: ProcessId | None, age: float, fifo: str) -> None:
+    def adopt(self, process: ProcessId | None, age: float, fifo: os.stat_result) -> None:
         """Take over what another keeper started. It is not our child: a pidfd tells its end, nothing its status."""
         self._fifo = fifo
         self._adopted = set(tree.writers_to(fifo))

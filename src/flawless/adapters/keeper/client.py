@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -62,6 +62,8 @@ class Keeper:
             reader, writer = await _connect(run_folder)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
+        except OSError as error:
+            raise _failure(run_folder.name, "status", error.strerror or str(error)) from None
         service = run_folder.name
         async with _closing(writer), _time_limit(service, "status", ANSWER_TIMEOUT):
             answer = await _exchange(reader, writer, {"order": "status"})
@@ -116,8 +118,8 @@ class Keeper:
         answer = await self._ask("tail", ANSWER_TIMEOUT, {"n": count})
         return [str(line) for line in answer["lines"]]
 
-    async def watch(self) -> AsyncIterator[Record]:
-        """The present record, then every change, until the keeper ends."""
+    async def watch(self) -> AsyncGenerator[Record, None]:
+        """The present record, then every change, until the keeper ends. Leave early through `contextlib.aclosing`."""
         try:
             reader, writer = await _connect(self.run_folder)
         except OSError as error:
@@ -156,11 +158,13 @@ class Keeper:
         ours, theirs = socket.socketpair()
         with theirs:
             process = _launch(run_folder, theirs)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_ANSWER)
         service, order = run_folder.name, str(message["order"])
-        async with _closing(writer), _time_limit(service, order, START_TIMEOUT + wait):
-            answer = await _exchange(reader, writer, message)
-        process.wait()  # it has forked and ended before the keeper could answer
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_ANSWER)
+            async with _closing(writer), _time_limit(service, order, START_TIMEOUT + wait):
+                answer = await _exchange(reader, writer, message)
+        finally:
+            process.wait()  # what we started forked the keeper and ended
         if not answer:
             raise _failure(service, order, "the keeper ended before it answered", _last_words(run_folder))
         return cls(run_folder, _record(service, order, answer))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Request = Callable[["Client", dict[str, Any]], None]
 
 _LONGEST_REQUEST: Final = 8_388_608
+_MOST_CLIENTS: Final = 200
 _LONGEST_BACKLOG: Final = 1_048_576
 
 
@@ -129,4 +130,7 @@ class Control:
         with contextlib.suppress(OSError):  # the client gave up, or no descriptor is left: the next one is asked again
             connection, _ = self._listening.accept()
             self._clients = {client for client in self._clients if not client.is_closed}
-            self._clients.add(Client(self._loop, connection, self._request))
+            if len(self._clients) < _MOST_CLIENTS:
+                self._clients.add(Client(self._loop, connection, self._request))
+            else:
+                connection.close()

@@ -91,6 +91,10 @@ class Output:
         with contextlib.suppress(OSError):
             os.unlink(self.path)
 
+    def identify(self) -> os.stat_result:
+        """What a process that prints here has open."""
+        return os.fstat(self._reading)
+
     def redact(self, text: str) -> str:
         return Redactor(self._secrets).text(text)
 

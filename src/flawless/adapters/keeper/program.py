@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator
 
@@ -102,7 +101,7 @@ class Keeper:
 
     def request(self, client: Client, message: Message) -> None:
         """Answer at once, or take the order into the queue."""
-        order = message.get("order")
+        order = str(message.get("order"))
         if order in self._answers:
             try:
                 client.send({"ok": True} | self._answers[order](client, message))
@@ -142,10 +141,10 @@ class Keeper:
     def adopt(self, old: Record | None) -> None:
         """Take over what an earlier keeper left running: the process it wrote down, and whatever prints here."""
         if old is None:
-            self._child.adopt(None, 0.0, self._output.path)
+            self._child.adopt(None, 0.0, self._output.identify())
             return
         age = max(0.0, time.time() - old.started_at) if old.started_at else 0.0
-        self._child.adopt(old.child, age, self._output.path)
+        self._child.adopt(old.child, age, self._output.identify())
         if self._child.process:
             self._armed_at = self._child.started
             self._was_ready = old.ready
@@ -200,7 +199,7 @@ class Keeper:
         if pid not in (None, self._child.process.pid):
             raise Refused(f"process {pid} was replaced by {self._child.process.pid}")
         self._was_ready = self._was_ready or value
-        reason = None if value else str(message.get("reason") or "not ready")
+        reason = None if value else self._reason_in(message)
         self._change(state=State.READY if value else State.UNHEALTHY, ready=value, reason=reason)
         return self._facts()
 
@@ -268,7 +267,7 @@ class Keeper:
 
     def _hold(self, message: Message) -> Work:
         yield from self._gone()
-        self._change(state=State.HELD, reason=message.get("reason") and str(message["reason"]))
+        self._change(state=State.HELD, reason=self._reason_in(message))
 
     def _resume(self, _message: Message) -> Work:
         yield from self._settled()
@@ -281,6 +280,10 @@ class Keeper:
         yield from self._gone()
         self._change(state=State.STOPPED, armed=False, reason=None)
         self._leave()
+
+    def _reason_in(self, message: Message) -> str | None:
+        reason = message.get("reason")
+        return self._output.redact(str(reason)) if reason else None
 
     def _spec_of(self, message: Message) -> KeeperSpec:
         spec = KeeperSpec.from_json(message.get("spec"))
@@ -435,6 +438,8 @@ def main() -> None:
     try:
         _serve(folder)
     except Exception:
+        import traceback  # only now: it would be a twentieth of a keeper
+
         with contextlib.suppress(OSError):
             records.write_atomically(os.path.join(folder, ERRORS), traceback.format_exc().encode())
         raise

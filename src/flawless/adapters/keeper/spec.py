@@ -6,6 +6,8 @@ Values are named tuples, because a keeper imports this: dataclasses cost every k
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 
 from flawless.adapters.keeper.value import Value
@@ -13,6 +15,9 @@ from flawless.adapters.keeper.value import Value
 TYPE_CHECKING = False  # the module typing would be a tenth of a keeper
 if TYPE_CHECKING:
     from typing import Any
+
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class SpecInvalid(ValueError):
@@ -83,6 +88,10 @@ def _mapping(name: str, value: Any) -> dict[str, Any]:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise SpecInvalid(f"{name}: a string without NUL is needed")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise SpecInvalid(f"{name}: it cannot be given to a process") from None
     return value
 
 
@@ -114,6 +123,18 @@ def _command(name: str, value: Any) -> tuple[str, ...]:
     return argv
 
 
+def _name(name: str, value: Any) -> str:
+    if not _NAME.fullmatch(_text(name, value)):
+        raise SpecInvalid(f"{name}: must match {_NAME.pattern}")
+    return str(value)
+
+
+def _environment(name: str, value: Any) -> dict[str, str]:
+    if any(not key or "=" in key for key in _mapping(name, value)):
+        raise SpecInvalid(f"{name}: no variable has such a name")
+    return _text_mapping(name, value)
+
+
 def _text_mapping(name: str, value: Any) -> dict[str, str]:
     return {_text(name, key): _text(name, item) for key, item in _mapping(name, value).items()}
 
@@ -140,10 +161,10 @@ def _restart(name: str, value: Any) -> RestartRule:
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
-    "service": _text,
+    "service": _name,
     "command": _command,
     "directory": _path,
-    "environment": _text_mapping,
+    "environment": _environment,
     "run_folder": _path,
     "log": _log,
     "deploy_id": _text,

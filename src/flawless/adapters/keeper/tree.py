@@ -120,9 +120,8 @@ def session_members(session: int) -> list[ProcessId]:
     return _living(stat for stat in processes() if stat.session == session)
 
 
-def writers_to(path: str) -> list[ProcessId]:
+def writers_to(wanted: os.stat_result) -> list[ProcessId]:
     """The living processes, save this one, whose standard output or error is that very file."""
-    wanted = os.stat(path)
     return _living(stat for stat in processes() if stat.pid != os.getpid() and _writes_to(stat.pid, wanted))
 
 
