@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.postgres import database_url, postgres_template, postgres_url, spare_postgres
 
 __all__ = ["anyio_backend", "database_url", "postgres_template", "postgres_url", "spare_postgres"]

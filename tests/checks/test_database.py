@@ -17,8 +17,6 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from support.postgres import Postgres, execute, free_port
-from support.postgres_faults import HTTP_ANSWER, SSH_ANSWER, PostgresFaults
 
 from flawless.checks.database import DatabaseLatency, DatabaseReachable, TablesPresent
 from flawless.core.check import Check, Failed, Finding, Passed, Status
@@ -26,6 +24,8 @@ from flawless.core.clock import SystemClock
 from flawless.core.gate import Patience, gate
 from flawless.core.reason import Reason
 from flawless.core.secret import Secret
+from support.postgres import Postgres, execute, free_port
+from support.postgres_faults import HTTP_ANSWER, SSH_ANSWER, PostgresFaults
 
 pytestmark = pytest.mark.anyio
 
@@ -101,8 +101,7 @@ async def test_refused_comes_back(postgres_url: str) -> None:
     async with PostgresFaults(postgres_url) as faults:
         faults.reject("57P03", "the database system is starting up")
         waiting = asyncio.create_task(asked(reachable(faults.url), Patience(total=5, interval=0.05, ceiling=0.1)))
-        while faults.connections < 3:
-            await asyncio.sleep(0)
+        await faults.until(connections=3)
         faults.relay()
         assert (await waiting).status is Status.PASS
 
@@ -256,20 +255,16 @@ async def test_something_else_answers(postgres_url: str, sslmode: str, words: by
 
 
 @pytest.fixture(scope="module")
-def tls_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssl.SSLContext]:
+def tls_context(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """A certificate that nobody trusts."""
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=db.test"]
-        + ["-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=db.test"]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["postgresql"])
-    yield context
+    return context
 
 
 async def test_tls_demanded(postgres_url: str, tls_context: ssl.SSLContext) -> None:
@@ -315,9 +310,7 @@ async def test_a_storm(postgres_url: str) -> None:
         assert during.failure is not None
         assert during.failure.reason is Reason.DB_LOST
         waiting = asyncio.create_task(asked(reachable(faults.url), Patience(total=20)))
-        made = faults.connections
-        while faults.connections < made + 4:
-            await asyncio.sleep(0.01)
+        await faults.until(connections=faults.connections + 4)
         faults.relay()
         ended = time.monotonic()
         assert (await waiting).status is Status.PASS
@@ -326,7 +319,7 @@ async def test_a_storm(postgres_url: str) -> None:
 
 @contextmanager
 def no_descriptors() -> Iterator[None]:
-    """This process opens files until the system says that there are no more."""
+    """Opens files until the system says that there are no more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))

@@ -47,6 +47,7 @@ class PostgresFaults:
         self._handlers: set[asyncio.Task[None]] = set()
         self._cutting: asyncio.Task[None] | None = None
         self._queued: list[socket.socket] = []
+        self._arrived = asyncio.Event()
         self.connections = 0
 
     async def __aenter__(self) -> Self:
@@ -108,6 +109,17 @@ class PostgresFaults:
         for writer in self._writers:
             writer.transport.abort()
 
+    async def until(self, connections: int) -> None:
+        """Returns when so many connections have been accepted in all."""
+        while self.connections < connections:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def until_idle(self) -> None:
+        """Returns when every connection has ended."""
+        while self._handlers:
+            await asyncio.wait(self._handlers)
+
     async def refuse(self) -> None:
         """Refuses connections; the port stays ours, so that nobody else can take it."""
         self._stop_listening()
@@ -140,6 +152,7 @@ class PostgresFaults:
         handler = asyncio.current_task()
         assert handler is not None
         self.connections += 1
+        self._arrived.set()
         self._handlers.add(handler)
         self._writers.add(writer)
         try:

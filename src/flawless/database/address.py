@@ -6,7 +6,9 @@ else (Prisma's `schema`, a pooler's flags) and is never sent to the server as a 
 
 from __future__ import annotations
 
+import getpass
 import os
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
@@ -97,10 +99,14 @@ class Target:
         return self.sslmode in DEMANDS_TLS
 
     @property
+    def login(self) -> str:
+        """What PostgreSQL's own programs are called with."""
+        return f"-h {shlex.quote(self.host)} -p {self.port} -U {shlex.quote(self.user)}"
+
+    @property
     def psql(self) -> str:
         """The line that asks the same from a terminal; psql asks for the password itself."""
-        host = f"-h {self.host} -p {self.port}"
-        return f"psql {host} -U {_quoted(self.user)} -d {_quoted(self.database)}"
+        return f"psql {self.login} -d {shlex.quote(self.database)}"
 
     def __str__(self) -> str:
         return f'{self.place}, database "{self.database}", user "{self.user}"'
@@ -197,8 +203,6 @@ def _sslmode(query: dict[str, str]) -> str | None:
 
 
 def _own_name() -> str:
-    import getpass
-
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -207,9 +211,3 @@ def _own_name() -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _quoted(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)

@@ -95,8 +95,8 @@ class _Opening:
         arguments = driver_arguments(self._url, application=self._application)
         try:
             return await asyncpg.connect(**arguments, timeout=self._limit + 1)
-        except socket.gaierror:
-            # Without descriptors the resolver cannot read its files and says "unknown name".
+        except OSError:
+            # Without descriptors the resolver cannot read its files, and says "unknown name" or "busy": let it be said.
             socket.socket().close()
             raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ CAUSES = {
     Reason.DB_LOST: "the connection to the database at {place} was cut",
     Reason.DB_PROTOCOL: "what answers at {place} does not speak PostgreSQL as expected",
     Reason.DB_PERMISSION: 'the user "{user}" lacks a right on the database at {place}',
-    Reason.DB_ERROR: "the database at {place} answered with an error",
+    Reason.DB_ERROR: "the database at {place} could not be used",
     Reason.HOST_LIMITS: "this machine has no file descriptors, memory or ports left for a connection;"
     " the database was not asked",
     Reason.ENV_MALFORMED: "the database URL is malformed",
@@ -38,11 +39,12 @@ STEPS = {
     ),
     Reason.DB_AUTH: ("{psql}", "check user and password in DATABASE_URL, and the server's pg_hba.conf"),
     Reason.DB_NO_DATABASE: (
-        "createdb -h {host} -p {port} -U {user} {database}",
-        "or correct the database's name in DATABASE_URL; those there: psql -h {host} -p {port} -U {user} -l",
+        "createdb {login} {dbname}",
+        "or correct the database's name in DATABASE_URL; those there: psql {login} -d postgres -l",
     ),
     Reason.DB_TLS: (
-        "say in DATABASE_URL what the server has: sslmode=disable, sslmode=require, or sslmode=verify-full&sslrootcert=FILE",
+        "say in DATABASE_URL what the server has: ?sslmode=disable, ?sslmode=require, ?sslmode=verify-full",
+        "a server's own authority is named with &sslrootcert=FILE",
         "{psql} -c '\\conninfo'",
     ),
     Reason.DB_TOO_MANY_CONNECTIONS: (
@@ -55,9 +57,12 @@ STEPS = {
         "{psql} -c 'SELECT pg_is_in_recovery()' -c 'SHOW default_transaction_read_only'",
     ),
     Reason.DB_LOST: ("read the server's log: a restart, a crash, or a proxy between that cuts; then: flawless deploy",),
-    Reason.DB_PERMISSION: ("as an administrator of the server: GRANT ALL ON DATABASE {database} TO {user};",),
+    Reason.DB_PERMISSION: ('as an administrator of the server: GRANT ALL ON DATABASE "{database}" TO "{user}";',),
     Reason.DB_ERROR: ("{psql} -c 'SELECT 1'", "read the server's log"),
-    Reason.HOST_LIMITS: ("ulimit -n; then see who holds them: ls /proc/*/fd 2>/dev/null | sort | uniq -c | wc -l",),
+    Reason.HOST_LIMITS: (
+        "ulimit -n; for p in /proc/[0-9]*; do echo $(ls $p/fd | wc -l) $p $(cat $p/comm); done | sort -n | tail",
+        "end what leaks, or raise the limit (LimitNOFILE= in a systemd unit); then: flawless deploy",
+    ),
     Reason.ENV_MALFORMED: ("write DATABASE_URL as postgresql://USER:PASSWORD@HOST:5432/DATABASE",),
 }
 
@@ -146,6 +151,8 @@ def _filled(sentence: str, target: Target) -> str:
         "database": target.database,
         "user": target.user,
         "psql": target.psql,
+        "login": target.login,
+        "dbname": shlex.quote(target.database),
     }
     for name, word in words.items():
         sentence = sentence.replace("{" + name + "}", printable(word))

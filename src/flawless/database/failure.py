@@ -36,7 +36,7 @@ BY_STATE = {
     **dict.fromkeys(("08000", "08001", "08003", "08004", "08006"), Reason.DB_LOST),
     **dict.fromkeys(("57P01", "57P02", "57P05", "25P03"), Reason.DB_LOST),
 }
-"""Source: PostgreSQL, appendix A, error codes. Of class 08 all but 08P01 are made by the driver, for a line that was cut."""
+"""Source: PostgreSQL, appendix A. Of class 08 all but 08P01 are made by the driver, for a line that was cut."""
 
 TELLING_WORDS = (
     # PgBouncer
@@ -61,9 +61,7 @@ TELLING_WORDS = (
 VAGUE_STATES = frozenset({"08P01", "28000", "XX000"})
 
 BY_ERRNO = {
-    **dict.fromkeys(
-        (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN), Reason.HOST_LIMITS
-    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL), Reason.HOST_LIMITS),
     **dict.fromkeys((errno.ECONNREFUSED, errno.ENOENT), Reason.DB_REFUSED),
     **dict.fromkeys((errno.EPERM, errno.EACCES), Reason.DB_PERMISSION),
     **dict.fromkeys((errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN), Reason.DB_LOST),
