@@ -175,6 +175,15 @@ def test_a_file_that_cannot_be_parsed_is_refused_with_its_place(tmp_path: Path, 
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ['x="""' + '\\"' * 130000, "x = '" + "a" * 260000 + "'", "x = '" + "${" * 130000 + "'"]
+)
+def test_a_hostile_file_is_refused_at_once(refuse: Refuse, text: str) -> None:
+    """No pattern is scanned again and again: 256 KiB cost well under a second."""
+    assert refuse(text)
+
+
 def test_a_nesting_of_32_is_read_and_33_is_not(read: Load, refuse: Refuse) -> None:
     """The limit is where the contract says."""
     depth = "{ http = '/', json = " + "{a=" * 28 + "1" + "}" * 28 + "}"
@@ -448,6 +457,19 @@ def test_a_missing_database_url_is_unresolved_and_never_embedded(read: Load) -> 
     assert (missing.path, missing.name, missing.message) == ("database.url", "DATABASE_URL", "set it in .env")
 
 
+def test_a_listed_secret_without_value_is_unresolved_and_a_disabled_interface_needs_none(read: Load) -> None:
+    """What is declared is never skipped silently; what is disabled is not asked for."""
+    manifest = read(
+        f'name = "a"\n{SERVICE}secrets = ["SMTP", "BLANK"]\n'
+        '[external.stripe]\nenabled = false\nreason = "later"\nkey = "${STRIPE}"\n',
+        environ={"BLANK": " "},
+    )
+    assert [(missing.path, missing.name, missing.blank) for missing in manifest.unresolved] == [
+        ("services.api.secrets[0]", "SMTP", False),
+        ("services.api.secrets[1]", "BLANK", True),
+    ]
+
+
 @pytest.mark.parametrize("url", ["prisma+postgres://h", "https:/x", "mysql://h"])
 def test_a_wrong_url_from_a_variable_is_left_to_the_preflight_check(read: Load, url: str) -> None:
     """ENV_MALFORMED there, not CONFIG_INVALID here."""
@@ -473,6 +495,7 @@ def test_a_wrong_url_from_a_variable_is_left_to_the_preflight_check(read: Load, 
         "base_url = 'x://u:canary-5f1d9c27@h'",
         "[paths]\nwritable = 'http://u:canary-5f1d9c27@h'",
         "[tunnel]\nconfig = 'c'\ntoken = 'canary-5f1d9c27'",
+        "[services.api]\nrole = 'worker'\ncommand = 'psql postgresql://u:canary-5f1d9c27@h/d'",
         "[admin]\npasswort = 'canary-5f1d9c27'",
     ],
 )

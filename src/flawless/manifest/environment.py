@@ -68,3 +68,13 @@ def secrets_of(manifest: Manifest, service: str, database_url: Secret | str | No
     if settings.secrets is not None:
         return {name: known[name] for name in settings.secrets if name in known}
     return known if settings.role is Role.BACKEND else {}
+
+
+def tool_environment(manifest: Manifest) -> dict[str, str]:
+    """What a migration tool or a build sees: what every child sees, and all secrets."""
+    plain = {name: manifest.variables[name].value for name in sorted(manifest.env_names)}
+    return {
+        **manifest.inherited,
+        **{name: value for name, value in plain.items() if isinstance(value, str)},
+        **{name: secret.reveal() for name, secret in manifest.secrets.items()},
+    }

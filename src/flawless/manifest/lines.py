@@ -8,10 +8,12 @@ from typing import Final
 
 from flawless.manifest.keys import Keys
 
+# A text without an end goes to the end of its line or file: scanning it again from every quote would take minutes.
 _TOKEN: Final = re.compile(
     r'''(?P<skip>[ \t\r]+|\#[^\n]*)
       | (?P<newline>\n)
-      | (?P<text>"""(?:\\.|[^\\])*?"{3,5}(?!")|\'\'\'.*?'{3,5}(?!')|"(?:\\.|[^"\\\n])*"|'[^'\n]*')
+      | (?P<text>"""(?:\\.|[^\\])*?(?:"{3,5}(?!")|\Z)|\'\'\'.*?(?:'{3,5}(?!')|\Z)
+          |"(?:\\.|[^"\\\n])*(?:"|(?=\n)|\Z)|'[^'\n]*(?:'|(?=\n)|\Z))
       | (?P<mark>[\[\]{}=,.])
       | (?P<word>[^\s\[\]{}=,.#"']+|["'])''',
     re.VERBOSE | re.DOTALL,

@@ -16,7 +16,7 @@ from flawless.core.errors import ConfigInvalid, Problem
 from flawless.core.secret import Secret
 from flawless.core.settings import EMBEDDED, ServiceSettings, Settings, TcpProbe, TimeoutSettings
 from flawless.manifest.document import Document, read_document
-from flawless.manifest.environment import inherited_from
+from flawless.manifest.environment import DATABASE_URL, inherited_from
 from flawless.manifest.interpolation import Missing, interpolate, names_in
 from flawless.manifest.keys import Keys, look_up, to_dotted, walk
 from flawless.manifest.location import find_manifest, find_overlay
@@ -80,7 +80,7 @@ def load(
         variables=draft.variables,
         origins={to_dotted(keys): origin for keys, origin in draft.origins.items()},
         overrides=tuple(_overrides(draft, path.parent, env_files)),
-        unresolved=tuple(_unresolved(draft)),
+        unresolved=tuple(_unresolved(draft, settings)),
         files=tuple(document.name for document in documents),
         env_files=env_files,
         env_names=frozenset(draft.files),
@@ -91,23 +91,22 @@ def load(
 def _lay_over(draft: _Draft, document: Document) -> None:
     """Tables are merged; lists and scalars replace what stood there, with its lines."""
     waiting: list[tuple[Keys, dict[str, Any], dict[str, Any]]] = [((), draft.literal, document.data)]
+    replaced: set[Keys] = set()
     while waiting:
         above, base, table = waiting.pop()
         for key, value in table.items():
-            keys = (*above, key)
             if isinstance(value, dict) and isinstance(base.get(key), dict):
-                waiting.append((keys, base[key], value))
-                continue
-            base[key] = value
-            _replace_lines(draft, document, keys)
+                waiting.append(((*above, key), base[key], value))
+            else:
+                base[key] = value
+                replaced.add((*above, key))
+    kept = {keys: origin for keys, origin in draft.origins.items() if not _is_within(keys, replaced)}
+    new = {keys: Origin(document.name, line) for keys, line in document.lines.items() if _is_within(keys, replaced)}
+    draft.origins = kept | new
 
 
-def _replace_lines(draft: _Draft, document: Document, keys: Keys) -> None:
-    for old in [old for old in draft.origins if old[: len(keys)] == keys]:
-        del draft.origins[old]
-    for new, line in document.lines.items():
-        if new[: len(keys)] == keys:
-            draft.origins[new] = Origin(document.name, line)
+def _is_within(keys: Keys, places: set[Keys]) -> bool:
+    return any(keys[:end] in places for end in range(1, len(keys) + 1))
 
 
 def _env_files(draft: _Draft) -> tuple[str, ...]:
@@ -306,16 +305,19 @@ def _overrides(draft: _Draft, root: Path, env_files: tuple[str, ...]) -> Iterabl
             yield f"{name}: {variable.source} wins over {lost}"
 
 
-def _unresolved(draft: _Draft) -> Iterable[Unresolved]:
+def _unresolved(draft: _Draft, settings: Settings) -> Iterable[Unresolved]:
+    """What the preflight checks have to say; an interface that is disabled needs nothing."""
+    disabled = {("external", name) for name, interface in settings.external if interface and not interface.enabled}
     for keys, missing in draft.missing.items():
-        yield from (Unresolved(to_dotted(keys), one.name, one.message, one.blank) for one in missing)
-    embedded = look_up(draft.data, ("database", "url")) == EMBEDDED
-    for keys, value in walk(draft.data.get("services")):
-        if len(keys) != 3 or keys[1] != "secrets" or not isinstance(value, str):
-            continue
-        variable = draft.variables.get(value)
-        if (variable is None or not variable.value) and not (embedded and value == "DATABASE_URL"):
-            yield Unresolved(to_dotted(("services", *keys)), value, "", blank=variable is not None)
+        if keys[:2] not in disabled:
+            yield from (Unresolved(to_dotted(keys), one.name, one.message, one.blank) for one in missing)
+    embedded = settings.database is not None and settings.database.embedded
+    for service, table in settings.services.items():
+        for index, name in enumerate(table.secrets or ()):
+            variable = draft.variables.get(name)
+            if not (variable and variable.value) and not (embedded and name == DATABASE_URL):
+                path = to_dotted(("services", service, "secrets", index))
+                yield Unresolved(path, name, "", blank=variable is not None)
 
 
 def _texts(value: object) -> list[str]:

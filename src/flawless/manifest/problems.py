@@ -21,7 +21,7 @@ from flawless.manifest.keys import Keys, look_up, to_dotted
 from flawless.manifest.manifest import Origin
 from flawless.manifest.outline import Location, field_at, holds_secret, known_names, range_of
 from flawless.manifest.rules import Breach
-from flawless.manifest.variables import has_credentials, is_secret_name
+from flawless.manifest.variables import has_credentials, hide_credentials, is_secret_name
 
 _LENGTH: Final = 60
 # A shorter secret would tear holes into ordinary words; where it stands as a value it is masked by its place.
@@ -76,7 +76,7 @@ class Source:
         for secret in self.secrets:
             if len(secret.reveal()) >= _SHORTEST and secret.reveal() != EMBEDDED:
                 text = text.replace(secret.reveal(), MASK)
-        return text
+        return hide_credentials(text)
 
 
 def to_problems(error: ValidationError, source: Source) -> list[Problem]:

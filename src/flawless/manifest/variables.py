@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from flawless.core.errors import ConfigInvalid, Problem
-from flawless.core.secret import Secret
+from flawless.core.secret import MASK, Secret
 from flawless.manifest.document import read_text
 
 PROCESS: Final = "process environment"
 _SECRET: Final = ("*KEY", "*SECRET", "*TOKEN", "*PASSWORD")
 _KNOWN_PUBLIC: Final = ("NEXT_PUBLIC_*", "*PUBLISHABLE*", "*PUBLIC_KEY*")
-_CREDENTIALS: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#]*@", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(r"(\b[a-z][a-z0-9+.-]{0,30}://)[^\s/?#]*@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ def is_secret_name(name: str) -> bool:
 def has_credentials(value: str) -> bool:
     """Whether a URL in the value carries a user or a password."""
     return _CREDENTIALS.search(value) is not None
+
+
+def hide_credentials(text: str) -> str:
+    """The text with `****@` for the user and password of every URL."""
+    return _CREDENTIALS.sub(rf"\1{MASK}@", text)
 
 
 def read_env_files(root: Path, names: Collection[str], problems: list[Problem]) -> dict[str, list[Setting]]:
