@@ -16,6 +16,7 @@ from flawless.adapters.keeper.endpoint import address
 from flawless.adapters.keeper.program import ERRORS
 from flawless.adapters.keeper.record import Record
 from flawless.adapters.keeper.spec import KeeperSpec, from_line, to_line
+from flawless.adapters.keeper.tree import ProcessId, open_pidfd
 from flawless.core.errors import CommandFailed
 
 START_TIMEOUT: Final = 10.0
@@ -107,7 +108,10 @@ class Keeper:
 
     async def stop(self) -> Record:
         """Stop the whole tree and the keeper; on return neither is left."""
-        return await self._order("stop", wait=self.record.stop_timeout)
+        stopped = await self._order("stop", wait=self.record.stop_timeout)
+        async with _time_limit(self._service, "stop", ANSWER_TIMEOUT):
+            await _end_of(stopped.keeper)
+        return stopped
 
     async def ready(self, *, value: bool, reason: str | None = None, pid: int | None = None) -> Record:
         """Tell what a gate or a probe found. With `pid`, refused when that process was replaced meanwhile."""
@@ -146,8 +150,6 @@ class Keeper:
                 reader, writer = await _connect(self.run_folder)
                 async with _closing(writer):
                     answer = await _exchange(reader, writer, {"order": order, **details})
-                    if order == "stop":
-                        await reader.read()  # to its end: the keeper's own
         except OSError as error:
             raise _failure(self._service, order, f"no keeper answers: {error.strerror or error}") from None
         return _checked(self._service, order, answer)
@@ -204,6 +206,20 @@ async def _exchange(
     except ConnectionError:
         return None
     return from_line(line) if line else None
+
+
+async def _end_of(process: ProcessId) -> None:
+    """Wait until it is no more; at once where the system has no pidfd to wait on."""
+    pidfd = open_pidfd(process)
+    if pidfd is None:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
 
 
 @contextlib.asynccontextmanager

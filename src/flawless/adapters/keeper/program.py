@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 from flawless.adapters.keeper import record as records
 from flawless.adapters.keeper.budget import Budget
@@ -77,24 +77,6 @@ class Keeper:
         self._child = Child(self.loop, self._child_ended)
         self._output = Output(folder, self.loop)
         self._control = Control(folder, self.loop, self.request)
-        self._answers: dict[str, Callable[[Client, Message], Message]] = {
-            "status": self._status,
-            "watch": self._watch,
-            "tail": self._tail,
-            "ready": self._ready,
-            "disarm": self._disarm,
-        }
-        self._works: dict[str, Callable[[Message], Work]] = {
-            "start": self._start,
-            "adopt": self._adopt,
-            "replace": self._replace,
-            "revert": self._revert,
-            "commit": self._commit,
-            "restart": self._restart,
-            "hold": self._hold,
-            "resume": self._resume,
-            "stop": self._stop,
-        }
         self.loop.on_signals({signal.SIGCHLD: self._on_child_signal, signal.SIGTERM: self.stop})
 
     # --- orders ---
@@ -102,15 +84,15 @@ class Keeper:
     def request(self, client: Client, message: Message) -> None:
         """Answer at once, or take the order into the queue."""
         order = str(message.get("order"))
-        if order in self._answers:
+        if order in self._ANSWERS:
             try:
-                client.send({"ok": True} | self._answers[order](client, message))
+                client.send({"ok": True} | self._ANSWERS[order](self, client, message))
             except Refused as refusal:
                 client.send(self._refusal(refusal))
         elif order == "stop":
             self.stop(client)
-        elif order in self._works:
-            self._jobs.append(Job(order, self._works[order](message), client))
+        elif order in self._WORKS:
+            self._jobs.append(Job(order, self._WORKS[order](self, message), client))
             self._proceed()
         else:
             client.send({"ok": False, "error": "unknown order"})
@@ -244,10 +226,11 @@ class Keeper:
 
     def _revert(self, _message: Message) -> Work:
         yield from self._gone()
-        self._spec, self._previous = self._previous, None
+        previous, self._spec, self._previous = self._previous, None, None
         self._change(armed=False, restarts=0, state=State.STOPPED, reason=None)
-        if self._spec:
+        if previous:
             self._is_proven = True
+            self._remember(previous)
             self._spawn()
 
     def _commit(self, _message: Message) -> Work:
@@ -298,6 +281,7 @@ class Keeper:
 
     def _remember(self, spec: KeeperSpec) -> None:
         self._spec = spec
+        self._record = self._record._replace(log=spec.log, stop_timeout=spec.stop_timeout)
         self._output.expect(spec.service, spec.log, spec.redact)
 
     # --- the end of a tree ---
@@ -387,8 +371,6 @@ class Keeper:
             port=spec.port,
             deploy_id=spec.deploy_id,
             fingerprint=spec.fingerprint,
-            log=spec.log,
-            stop_timeout=spec.stop_timeout,
             started_at=time.time(),
             ready=False,
         )
@@ -428,6 +410,18 @@ class Keeper:
         self._output.close()
         os.close(self._lock)
         self.is_finished = True
+
+    _ANSWERS = {"status": _status, "watch": _watch, "tail": _tail, "ready": _ready, "disarm": _disarm}  # noqa: RUF012 - never changed
+    _WORKS = {  # noqa: RUF012 - never changed
+        "start": _start,
+        "adopt": _adopt,
+        "replace": _replace,
+        "revert": _revert,
+        "commit": _commit,
+        "restart": _restart,
+        "hold": _hold,
+        "resume": _resume,
+    }
 
 
 def main() -> None:

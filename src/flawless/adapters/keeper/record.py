@@ -128,10 +128,15 @@ def write_atomically(path: str, content: bytes) -> None:
     scratch = f"{path}.{os.getpid()}"
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, content)
+        _write_all(descriptor, content)
     except OSError:
         os.unlink(scratch)
         raise
     finally:
         os.close(descriptor)
     os.replace(scratch, path)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:  # on a disk that is almost full the first write takes a part, the next one fails
+        content = content[os.write(descriptor, content) :]
