@@ -1,0 +1,226 @@
+"""The services of a stack: what each is started with, how each is asked, what a deploy would do with each."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, assert_never
+
+from flawless.checks.answer import Wanted
+from flawless.checks.service import (
+    ExecReady,
+    HttpReady,
+    LogReady,
+    StaysAlive,
+    Subject,
+    TcpReady,
+    exit_failure,
+    listening_failure,
+)
+from flawless.core.check import Check, Failed
+from flawless.core.errors import CommandFailed
+from flawless.core.secret import Secret
+from flawless.core.service import Change, Exit, Launch, Running
+from flawless.core.settings import ExecProbe, HttpProbe, LogProbe, Probe, Role, ServiceSettings, TcpProbe
+from flawless.deploy.plan import change, late, ordered
+from flawless.deploy.services import Group, Plan, Recovery
+from flawless.manifest import child_environment
+from flawless.manifest.environment import secrets_of
+from flawless.wiring.stack import keep_days_of
+
+if TYPE_CHECKING:
+    from flawless.deploy.run import Run
+    from flawless.wiring.stack import Stack
+
+_LATE: Final = {Role.FRONTEND, Role.PROXY}
+
+
+@dataclass(frozen=True)
+class Services:
+    """All services of one stack, planned and asked."""
+
+    stack: Stack
+
+    @property
+    def settings(self) -> dict[str, ServiceSettings]:
+        return self.stack.manifest.settings.services
+
+    def early(self) -> list[str]:
+        """Backends and workers, each behind what it waits for."""
+        after = self._after()
+        frontends = self.late()
+        return [name for name in ordered(list(self.settings), after) if name not in frontends]
+
+    def late(self) -> list[str]:
+        """Frontends and proxies, and whatever waits for one of them."""
+        frontends = [name for name, service in self.settings.items() if service.role in _LATE]
+        return late(list(self.settings), self._after(), frontends)
+
+    async def group(self, run: Run, changes: Sequence[Change]) -> Group:
+        """The services on their way up, as `changes` say."""
+        plans = {one.name: self._plan(one) for one in changes}
+        keepers = {name: self.stack.keepers[name] for name in plans}
+        return Group(run, plans, keepers, Probes(self.stack), self._launcher(run.deploy_id))
+
+    async def changes(self) -> list[Change]:
+        """What a deploy would do with each, in the order in which it would."""
+        names = [*self.early(), *self.late()]
+        running = await asyncio.gather(*(self.stack.keepers[name].look() for name in names))
+        wanted = await asyncio.gather(*(asyncio.to_thread(self.fingerprint, name) for name in names))
+        return [change(name, now, digest) for name, now, digest in zip(names, running, wanted, strict=True)]
+
+    def fingerprint(self, name: str) -> dict[str, str]:
+        from flawless.adapters import fingerprints
+
+        service = self.settings[name]
+        root = self.stack.manifest.root
+        directory = root / service.directory
+        environment = child_environment(self.stack.manifest, name, "", self.stack.database_url())
+        inherited = self.stack.manifest.inherited
+        parts = fingerprints.Parts(
+            command=self.command(name),
+            environment={key: value for key, value in environment.items() if inherited.get(key) != value},
+            directory=directory,
+            artefacts=self._artefacts(directory),
+            sources=service.sources,
+            excluded=[self.stack.manifest.root / ".flawless", self.stack.logs, *self._writable()],
+        )
+        return fingerprints.fingerprint(parts, fingerprints.ensure_key(self.stack.state))
+
+    def command(self, name: str) -> tuple[str, ...]:
+        """The argv with its program found on the child's own PATH. Raises CommandFailed: TOOL_MISSING."""
+        service = self.settings[name]
+        program, *arguments = service.command
+        directory = self.stack.manifest.root / service.directory
+        path = service.env.get("PATH") or self.stack.manifest.inherited.get("PATH")
+        found = str(directory / program) if "/" in program and not program.startswith("/") else program
+        resolved = shutil.which(found, path=path)
+        if resolved is None:
+            raise CommandFailed(
+                f"the program of {name} is not installed: {program}",
+                code="TOOL_MISSING",
+                evidence=[f"looked for in {path or 'no PATH at all'}", f"for services.{name}.command"],
+                next_steps=[f"install {program}, or write its path in services.{name}.command"],
+            )
+        # Not resolve(): a virtual environment's python is a link, and means more than what it points to.
+        return (str(Path(resolved).absolute()), *arguments)
+
+    def _plan(self, one: Change) -> Plan:
+        service = self.settings[one.name]
+        timeouts = self.stack.manifest.settings.timeouts
+        limit = timeouts.frontend_ready if service.role in _LATE else timeouts.backend_ready
+        return Plan(one, service.role, service.port, service.after, limit, timeouts.recover, timeouts.stable)
+
+    def _launcher(self, deploy_id: str) -> Callable[[str], Awaitable[Launch]]:
+        async def launch(name: str) -> Launch:
+            # The code is looked at when it is started: what changed since the plan was made runs too.
+            return self._launch(name, deploy_id, await asyncio.to_thread(self.fingerprint, name))
+
+        return launch
+
+    def _launch(self, name: str, deploy_id: str, fingerprint: dict[str, str]) -> Launch:
+        service = self.settings[name]
+        manifest = self.stack.manifest
+        url = self.stack.database_url()
+        entitled = secrets_of(manifest, name, url)
+        known = {secret.reveal() for secret in manifest.sensitive} | set(entitled.values())
+        return Launch(
+            name=name,
+            command=self.command(name),
+            directory=manifest.root / service.directory,
+            environment=child_environment(manifest, name, deploy_id, url),
+            secrets=tuple(Secret(value) for value in sorted(known)),
+            port=service.port,
+            deploy_id=deploy_id,
+            fingerprint=fingerprint,
+            stop_timeout=service.stop_timeout,
+            delays=service.restart.delays,
+            limit=service.restart.limit,
+            within=service.restart.within,
+            forget=service.restart.forget,
+            log_max_size=manifest.settings.logs.max_size,
+            log_keep_days=keep_days_of(manifest.settings.logs.keep),
+        )
+
+    def _after(self) -> dict[str, tuple[str, ...]]:
+        return {name: service.after for name, service in self.settings.items()}
+
+    def _artefacts(self, directory: Path) -> list[Path]:
+        """Those that lie in the service's own directory."""
+        root = self.stack.manifest.root
+        paths = [root / artefact.path for artefact in self.stack.manifest.settings.artefacts.values()]
+        return [path for path in paths if path.is_relative_to(directory)]
+
+    def _writable(self) -> list[Path]:
+        return [self.stack.manifest.root / path for path in self.stack.manifest.settings.paths.writable]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The questions about the services of one stack (deploy.services.Probes)."""
+
+    stack: Stack
+
+    def readiness(self, name: str, running: Running) -> Sequence[Check]:
+        service = self.stack.manifest.settings.services[name]
+        subject = self._subject(name, running.deploy_id)
+        if service.ready:
+            return [self._check(subject, name, probe) for probe in service.ready]
+        return [TcpReady(subject) if service.port is not None else StaysAlive(subject)]
+
+    def recovery(self, name: str) -> Recovery | None:
+        service = self.stack.manifest.settings.services[name]
+        if service.recover is None or service.port is None:
+            return None
+        from flawless.adapters.recovery_routes import RecoveryRoutes
+
+        subject = self._subject(name, None)
+        return RecoveryRoutes(
+            self.stack.http,
+            f"http://{subject.netloc}",
+            service.recover.stats,
+            service.recover.action,
+            self.stack.manifest.settings.admin.password,
+            lambda: listening_failure(subject),
+        )
+
+    async def ended(self, name: str, exit_: Exit) -> Failed:
+        subject = self._subject(name, None)
+        return await exit_failure(subject, exit_, await self.stack.keepers[name].tail(20))
+
+    def _check(self, subject: Subject, name: str, probe: Probe) -> Check:
+        match probe:
+            case HttpProbe():
+                wanted = Wanted(probe.status, probe.json_subset, probe.required)
+                return HttpReady(subject, self.stack.http, probe.http, wanted, probe.timeout)
+            case TcpProbe():
+                return TcpReady(subject)
+            case ExecProbe():
+                return ExecReady(subject, self._runner(name, probe), probe.exec[0], probe.timeout)
+            case LogProbe():
+                keeper = self.stack.keepers[name]
+                return LogReady(subject, lambda: keeper.tail(50), probe.log)
+            case _:
+                assert_never(probe)
+
+    def _subject(self, name: str, deploy_id: str | None) -> Subject:
+        service = self.stack.manifest.settings.services[name]
+        keeper = self.stack.keepers[name]
+        return Subject(name, service.host, service.port, deploy_id, keeper.pids, self.stack.sockets)
+
+    def _runner(self, name: str, probe: ExecProbe) -> Callable[[float], Awaitable[tuple[int | None, Sequence[str]]]]:
+        from flawless.adapters.commands import Command, run
+
+        manifest = self.stack.manifest
+        directory = manifest.root / manifest.settings.services[name].directory
+
+        async def ask(limit: float) -> tuple[int | None, Sequence[str]]:
+            environment = child_environment(manifest, name, "", self.stack.database_url())
+            command = Command(probe.exec, directory, environment)
+            done = await run(command, limit=limit, redactor=self.stack.redactor)
+            return (None if done.timed_out else done.status), done.output_tail
+
+        return ask

@@ -1,0 +1,192 @@
+"""One stack, as every command finds it: its manifest, its folders, its services, its database, its archive."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flawless.core.clock import Clock, SystemClock
+from flawless.core.errors import CommandFailed
+from flawless.core.event import Reader, Stream
+from flawless.core.secret import Secret
+from flawless.manifest import Manifest, load
+
+if TYPE_CHECKING:
+    from flawless.adapters.archive import Archive
+    from flawless.adapters.http import LocalHttp
+    from flawless.adapters.locks import DeployLock
+    from flawless.adapters.postgres import EmbeddedPostgres
+    from flawless.adapters.services import KeptService
+    from flawless.adapters.sockets import SystemSockets
+    from flawless.core.check import Check
+    from flawless.core.redaction import Redactor
+    from flawless.deploy.steps.precheck import Artefact
+    from flawless.incidents import IncidentBook
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Parts are made when they are first asked for, because `status` must not pay for what a deploy needs."""
+
+    manifest: Manifest
+    clock: Clock
+
+    @classmethod
+    def load(cls, config: Path | None, environment: str | None) -> Stack:
+        """The stack of the folder we stand in. Raises ConfigInvalid."""
+        manifest = load(Path.cwd(), file=config, environment=environment, environ=os.environ)
+        return cls(manifest, SystemClock())
+
+    @property
+    def name(self) -> str:
+        return self.manifest.settings.name
+
+    @cached_property
+    def state(self) -> Path:
+        """Where the state is kept. An environment has its own, so that two of them can run beside one another."""
+        state = self.manifest.root / ".flawless"
+        return state / "environments" / self.manifest.environment if self.manifest.environment else state
+
+    @cached_property
+    def logs(self) -> Path:
+        return self.manifest.root / "logs"
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """Knows every secret of the manifest, and the embedded database's password."""
+        from flawless.core.redaction import Redactor
+
+        url = self.embedded.url() if self.embedded else None
+        known = [*self.manifest.sensitive, *([url] if url else [])]
+        return Redactor([secret.reveal() for secret in known])
+
+    @cached_property
+    def lock(self) -> DeployLock:
+        from flawless.adapters.locks import DeployLock
+
+        return DeployLock(self.state / "lock")
+
+    @cached_property
+    def archive(self) -> Archive:
+        from flawless.adapters.archive import Archive
+
+        return Archive(self.state, self.logs, self.name)
+
+    @cached_property
+    def sockets(self) -> SystemSockets:
+        from flawless.adapters.sockets import SystemSockets
+
+        return SystemSockets()
+
+    @cached_property
+    def http(self) -> LocalHttp:
+        from flawless.adapters.http import LocalHttp
+
+        return LocalHttp()
+
+    @cached_property
+    def embedded(self) -> EmbeddedPostgres | None:
+        database = self.manifest.settings.database
+        if database is None or not database.embedded:
+            return None
+        from flawless.adapters.postgres import EmbeddedPostgres
+
+        return EmbeddedPostgres(self.state / "postgres", database=re.sub(r"[^a-z0-9_]", "_", self.name))
+
+    def database_url(self) -> Secret | None:
+        """Where the database is; None when none is declared, or the embedded one has never been started."""
+        if self.embedded is not None:
+            return self.embedded.url()
+        database = self.manifest.settings.database
+        return database.url if database is not None else None
+
+    def known_database_url(self) -> Secret:
+        """The same, where a step has made sure that there is one."""
+        url = self.database_url()
+        if url is None:
+            raise CommandFailed(
+                "the embedded database has never been started",
+                code="DB_REFUSED",
+                evidence=[f"nothing is written in {self.state / 'postgres'}"],
+                next_steps=["flawless db start"],
+            )
+        return url
+
+    def direct_url(self) -> Secret:
+        """Past a pooler, for migrations and locks."""
+        database = self.manifest.settings.database
+        return database.direct_url if database is not None and database.direct_url else self.known_database_url()
+
+    def keeper(self, name: str) -> KeptService:
+        from flawless.adapters.services import KeptService
+
+        return KeptService(name, self.state / "run" / name, self.logs / "services")
+
+    @cached_property
+    def keepers(self) -> Mapping[str, KeptService]:
+        """The declared services, in the manifest's order."""
+        return {name: self.keeper(name) for name in self.manifest.settings.services}
+
+    def leaving(self) -> dict[str, KeptService]:
+        """Services that still have a process of ours and are no longer in the manifest."""
+        folder = self.state / "run"
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        found = {name: self.keeper(name) for name in names if name not in self.keepers}
+        return {name: keeper for name, keeper in found.items() if (known := keeper.recorded()) and known.keeper_pid}
+
+    def stream(self, *readers: Reader) -> Stream:
+        """The event stream of a command: redacted, written to logs/flawless*.jsonl, and read by `readers`."""
+        return Stream(self.clock, self.redact, *readers, self._event_log())
+
+    def redact(self, tree: Any) -> Any:
+        return self.redactor.tree(tree)
+
+    def learn_database_password(self) -> None:
+        """The embedded database has just made its password: from now on it is redacted too."""
+        vars(self).pop("redactor", None)
+
+    def _event_log(self) -> Reader:
+        from flawless.adapters.event_log import EventLog
+
+        settings = self.manifest.settings.logs
+        return EventLog(self.logs, settings.max_size, keep_days_of(settings.keep))
+
+    @cached_property
+    def incidents(self) -> IncidentBook:
+        from flawless.wiring.incidents import book
+
+        return book(self)
+
+    def preflight(self) -> list[Check]:
+        """Every preflight check of this stack, in catalog order."""
+        from flawless.wiring.preflight import checks
+
+        return checks(self)
+
+    def artefacts(self) -> list[Artefact]:
+        """The generated files of the manifest, with what makes them."""
+        from flawless.wiring.preflight import artefacts
+
+        return artefacts(self)
+
+    def versions(self) -> dict[str, Any]:
+        from flawless.adapters.versions import versions
+
+        return versions(self.manifest.root, uses_node=self._uses_node())
+
+    def _uses_node(self) -> bool:
+        programs = {Path(service.command[0]).name for service in self.manifest.settings.services.values()}
+        return bool(programs & {"node", "npm", "npx", "pnpm", "yarn"})
+
+    async def aclose(self) -> None:
+        await self.http.aclose()
+
+
+def keep_days_of(seconds: float) -> int:
+    """Whole days, rounded up: what should be kept is never removed early."""
+    return max(1, -int(-seconds // 86400))
