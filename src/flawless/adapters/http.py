@@ -7,7 +7,7 @@ import errno
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flawless.checks.answer import Answer
+from flawless.core.answer import Answer
 
 BODY_LIMIT: Final = 1024 * 1024
 """Bytes that are read of an answer; the rest is left unread."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from flawless.adapters.http import LocalHttp
-from flawless.checks.answer import Answer
+from flawless.core.answer import Answer
 from flawless.core.check import Failed
 from flawless.core.secret import Secret
 

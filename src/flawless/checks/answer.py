@@ -7,27 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer, read up to a limit. `peer` is where the request went."""
-
-    status: int
-    content_type: str
-    body: bytes
-    headers: Mapping[str, str]
-    peer: str
-
-    def json(self) -> Any:
-        """The body as JSON; raises ValueError when it is none."""
-        return json.loads(self.body)
-
-    def describe(self) -> str:
-        """Status, content type and the beginning of the body, on one line."""
-        text = " ".join(self.body[:160].decode("utf-8", "replace").split())
-        return (
-            f"{self.peer} answered {self.status} {self.content_type or 'without a content type'}: {text or '(empty)'}"
-        )
+from flawless.core.answer import Answer
 
 
 @dataclass(frozen=True, slots=True)

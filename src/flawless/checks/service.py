@@ -11,20 +11,14 @@ import errno
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from flawless.checks.answer import Answer, Wanted, complaints, reasons_of
+from flawless.checks.answer import Wanted, complaints, reasons_of
+from flawless.core.answer import Answer, Http
 from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.port import Listener, Sockets, answering
 from flawless.core.reason import Reason
 from flawless.core.service import Exit
-
-
-class Http(Protocol):
-    """Asks over HTTP. Follows no redirect and reads a bounded body."""
-
-    async def ask(self, method: str, url: str, *, limit: float, headers: Mapping[str, str] | None = None) -> Answer:
-        """Raises TimeoutError, ConnectionError or another OSError; ValueError when the answer is not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)

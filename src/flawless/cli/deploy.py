@@ -1,0 +1,99 @@
+"""flawless deploy: bring the stack up, verified."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flawless.cli.options import Common, common
+from flawless.core.errors import Interrupted
+
+if TYPE_CHECKING:
+    from flawless.core.event import Reader
+    from flawless.wiring import Stack
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@click.command(name="deploy", help="Bring the stack up, verified; or say exactly why not, and put things back.")
+@click.option("--json-lines", is_flag=True, envvar="FLAWLESS_JSON_LINES", help="Every event as a JSON line.")
+@common
+def command(flags: Common, *, json_lines: bool) -> int:
+    from flawless.wiring import Stack
+
+    return asyncio.run(deploy(Stack.load(flags.config, flags.environment), flags, json_lines=json_lines))
+
+
+async def deploy(stack: Stack, flags: Common, *, json_lines: bool) -> int:
+    """The exit code of one deploy."""
+    from flawless.cli.terminal import JsonLines, Terminal, show_verdict
+    from flawless.wiring.deploying import Deploying
+
+    last = _Report()
+    with stack.lock.held("flawless deploy", stack.clock.now()), Terminal(flags, stack.name) as terminal:
+        readers: list[Reader] = [last, terminal, *([JsonLines()] if json_lines else [])]
+        deploying = Deploying(stack, readers)
+        deploying.settle()
+        deployment = deploying.deployment()
+        with interruptions(deployment.interrupt):
+            verdict = await deployment.deploy()
+        await stack.aclose()
+    if not json_lines:
+        show_verdict(last.report(), last.path, stack.manifest.settings.base_url, flags)
+    return verdict.exit_code if verdict.exit_code is not None else 1
+
+
+class _Report:
+    """Remembers where the report was written."""
+
+    def __init__(self) -> None:
+        self.path = ""
+
+    def __call__(self, stamped: Any) -> None:
+        from flawless.core.event import RunEnded
+
+        if isinstance(stamped.event, RunEnded):
+            self.path = stamped.event.report
+
+    def report(self) -> dict[str, Any]:
+        from pathlib import Path
+
+        report: dict[str, Any] = json.loads(Path(self.path).read_bytes())
+        return report
+
+
+@contextmanager
+def interruptions(interrupt: Callable[[Interrupted], None]) -> Iterator[None]:
+    """Hands hang-up, Ctrl-C and SIGTERM to `interrupt` for the time of the block."""
+    loop = asyncio.get_running_loop()
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    if sys.platform == "win32":
+        # The loop there knows no signal handlers; Ctrl-C arrives between two of its turns.
+        before = {number: signal.signal(number, _handler(loop, interrupt)) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return
+    for number in numbers:
+        loop.add_signal_handler(number, interrupt, Interrupted(number, signal.Signals(number).name))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _handler(loop: asyncio.AbstractEventLoop, interrupt: Callable[[Interrupted], None]) -> Callable[[int, Any], None]:
+    def on_signal(number: int, _frame: Any) -> None:
+        loop.call_soon_threadsafe(interrupt, Interrupted(number, signal.Signals(number).name))
+
+    return on_signal
