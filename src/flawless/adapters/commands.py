@@ -94,21 +94,21 @@ async def run(
     started = time.perf_counter()
     tail = _Tail(redactor, keep_lines, on_line)
     timed_out = False
-    run = await _Run.start(tail)
+    guarded = await _Run.start(tail)
     try:
         if on_start is not None:
-            on_start(run.pid)
-        run.order(command, program)
+            on_start(guarded.pid)
+        guarded.order(command, program)
         async with asyncio.timeout(limit):
-            await run.ended.wait()
+            await guarded.ended.wait()
     except TimeoutError:
         timed_out = True
     finally:
-        await run.end()
+        await guarded.end()
     tail.close()
-    status = run.status(command)
+    status = guarded.status(command)
     duration = time.perf_counter() - started
-    return Completed(status, tuple(tail.lines), duration, timed_out, tail.truncated, run.survivors)
+    return Completed(status, tuple(tail.lines), duration, timed_out, tail.truncated, guarded.survivors)
 
 
 def find_program(command: Command) -> Path:

@@ -63,13 +63,18 @@ class _Guard:
         self._pid = 0
         self._status: int | None = None
         self._orphans_left = True
+        self._is_asked_to_end = False
         self._waker, wake = os.pipe()
         os.set_blocking(self._waker, False)
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._ask_to_end)
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
+
+    def _ask_to_end(self, *_: object) -> None:
+        self._is_asked_to_end = True
 
     def run(self) -> None:
         problem = self._start()
@@ -102,7 +107,7 @@ class _Guard:
 
     def _is_told_to_end(self) -> bool:
         ready, _, _ = select.select([self._control, self._waker], [], [])
-        return self._control in ready and not os.read(self._control, 4096)
+        return self._is_asked_to_end or (self._control in ready and not os.read(self._control, 4096))
 
     def _reap(self) -> None:
         """Takes up every child that has ended; the tool's own status is kept."""

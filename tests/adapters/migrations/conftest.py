@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from flawless.adapters.migrations import Alembic, MigrationCommand, Migrator, Surroundings
 from flawless.adapters.migrations.tool import Tool
 from flawless.core.clock import SystemClock

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from flawless.adapters.migrations import Alembic, Migrator
 from flawless.adapters.migrations.alembic import current_revisions
 from flawless.adapters.migrations.tool import Tool
@@ -119,7 +120,7 @@ async def test_a_version_table_of_its_own_is_asked_for_through_the_tool(
     """Where env.py names another table nothing is read from the default one; `alembic current` decides."""
     env = project.directory / "migrations" / "env.py"
     env.write_text(env.read_text().replace("transaction_per_migration=True", "version_table='ours'"))
-    project.add("a1", None, create("a"))
+    first = project.add("a1", None, create("a"))
     alembic = migrator(Alembic(project.directory))
     applied = await alembic.apply(target, limit=60)
     assert isinstance(applied, Applied), applied
@@ -128,6 +129,11 @@ async def test_a_version_table_of_its_own_is_asked_for_through_the_tool(
     assert isinstance(looked, Pending)
     assert (looked.applied, looked.pending) == (("a1",), ())
     assert "version table of its own" in looked.source
+    first.unlink()
+    drift = await alembic.pending(target, limit=20)
+    assert isinstance(drift, Failed)
+    assert drift.reason is Reason.MIGRATE_DRIFT
+    assert "the database is at a1" in drift.cause
 
 
 async def test_the_reference_stack_is_migrated(migrator: Build, target: Target, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from flawless.adapters.migrations.watch import EVERY, Watch
 from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.clock import Clock
 from flawless.core.errors import CommandFailed
-from flawless.core.gate import Patience, Waiting, gate
+from flawless.core.gate import GRACE, Patience, Waiting, gate
 from flawless.core.migration import Applied, Pending, Target
 from flawless.core.reason import Reason
 from flawless.core.redaction import Redactor
@@ -133,7 +133,12 @@ class _Run:
         objects = tuple(sorted(await session.objects()))
         first = record.begin(Attempt(self._target.deploy_id, await session.database(), before.pending, objects))
         attempt = _ToolSucceeds(self._tool, self._runner, session, self._application, self._around)
-        outcome = await self._settled(attempt)
+        try:
+            outcome = await self._settled(attempt)
+        except asyncio.CancelledError:
+            if not first.left_behind(await session.objects()):
+                record.end()
+            raise
         if isinstance(outcome, Failed):
             return await self._judged(session, outcome, first, record)
         return await self._verified(session, before, attempt, record)
@@ -199,7 +204,7 @@ class _LockTaken:
         self._session = session
 
     async def ask(self, limit: float) -> Outcome:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(limit + GRACE / 2):
             if await self._session.try_lock():
                 return Passed()
             holders = await self._session.lock_holders()
@@ -218,6 +223,7 @@ class _ToolSucceeds:
     ) -> None:
         self.attempts = 0
         self.tail: tuple[str, ...] = ()
+        self._locked: Failed | None = None
         self._tool = tool
         self._runner = runner
         self._session = session
@@ -225,6 +231,9 @@ class _ToolSucceeds:
         self._around = surroundings
 
     async def ask(self, limit: float) -> Outcome:
+        if self._locked is not None and limit < self._around.lock_timeout + _RESERVE:
+            # Too little time is left for another attempt to end differently.
+            return replace(self._locked, permanent=True)
         self.attempts += 1
         watch = Watch(
             self._session, self._application, lock_timeout=self._around.lock_timeout, clock=self._around.clock
@@ -253,12 +262,15 @@ class _ToolSucceeds:
     def _failed(self, completed: Completed, watch: Watch) -> Failed:
         tail = completed.output_tail[-TAIL:]
         command = self._runner.command(self._tool.apply)
+        if completed.timed_out and self._locked is not None:
+            return self._locked
         if completed.timed_out:
             return timed_out(self._tool.name, completed, watch.blockers, command)
         if watch.saw_lock_timeout or any(word in line for line in tail for word in _LOCK_WORDS):
             longer = f"longer than {self._around.lock_timeout:g} s, {self.attempts} times"
             cause = f"a lock kept {self._tool.name} waiting {longer}"
-            return locked(cause, watch.blockers, tail)
+            self._locked = locked(cause, watch.blockers, tail)
+            return self._locked
         return ended_badly(self._tool.name, completed, command)
 
 

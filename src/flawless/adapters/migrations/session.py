@@ -21,10 +21,12 @@ _ANSWER: Final = 10.0
 """Seconds for one of our own short statements."""
 
 _QUERY_LENGTH: Final = 160
-_LIBPQ = re.compile(r"ssl\w*|passfile|host|port|user|password|dbname|database|target_session_attrs|krbsrvname|gsslib")
+_LIBPQ = re.compile(
+    r"ssl\w*|host|port|dbname|user|password|passfile|service|target_session_attrs|krbsrvname|gsslib|options"
+)
 _OURS = re.compile(r"flawless (?:deploy|migrate) (\d{8}T(\d\d)(\d\d)\d\dZ-[0-9a-f]{6})")
 
-_KEY: Final = int.from_bytes(hashlib.sha256(b"flawless: migrations").digest()[:8], "big", signed=True)
+LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"flawless: migrations").digest()[:8], "big", signed=True)
 """Of our advisory lock, which PostgreSQL keeps apart for each database."""
 
 _HOLDERS = """
@@ -114,11 +116,11 @@ class Session:
 
     async def try_lock(self) -> bool:
         """Takes our advisory lock unless another session has it; it is free again when this connection ends."""
-        return bool(await self._value("SELECT pg_try_advisory_lock($1)", _KEY))
+        return bool(await self._value("SELECT pg_try_advisory_lock($1)", LOCK_KEY))
 
     async def lock_holders(self) -> tuple[Holder, ...]:
         """Who has it."""
-        rows = await self._connection.fetch(_HOLDERS, _KEY)
+        rows = await self._connection.fetch(_HOLDERS, LOCK_KEY)
         return await self.described([row["pid"] for row in rows])
 
     async def peers(self) -> tuple[Peer, ...]:

@@ -1,7 +1,8 @@
 """Watches the tool's database sessions while it runs, so that nobody queues behind its DDL longer than lock_timeout.
 
 PostgreSQL does this itself for a driver that honours PGOPTIONS; asyncpg and Prisma's do not. A session is the tool's
-when its client port is a socket of the tool's process tree, or when it carries the application name we gave it.
+when its client port is a socket of the tool's process tree, or when it carries the application name we gave it
+(over a Unix socket there is no port, so only then).
 """
 
 from __future__ import annotations
