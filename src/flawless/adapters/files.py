@@ -14,8 +14,10 @@ _TEMPORARY = ".tmp"
 
 
 def ensure_private_folder(folder: Path) -> Path:
-    """The folder, made with mode 0700 where it is missing."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The folder, made with mode 0700 where it is missing; so are the folders above it."""
+    if not folder.is_dir():
+        ensure_private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 

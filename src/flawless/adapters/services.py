@@ -10,7 +10,7 @@ from flawless.adapters.keeper import record as records
 from flawless.adapters.keeper.client import Keeper as Client
 from flawless.adapters.keeper.record import ExitKind, Record
 from flawless.adapters.keeper.spec import KeeperSpec, LogRule, RestartRule
-from flawless.adapters.keeper.tree import descendants, is_alive, session_members
+from flawless.adapters.keeper.tree import is_alive, offspring, session_members
 from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed
 from flawless.core.service import Exit, Launch, Running, ServiceState
@@ -101,10 +101,11 @@ class KeptService:
         record = records.read(self._run_folder)
         if record is None or record.child is None or not is_alive(record.child):
             return frozenset()
-        # Without its keeper what left the tree cannot be told from strangers; the session still can.
-        roots = (record.keeper.pid,) if is_alive(record.keeper) else (record.child.pid,)
-        kin = [*descendants(*roots), *session_members(record.child.pid)]
-        return frozenset({record.child.pid, *(process.pid for process in kin)})
+        if is_alive(record.keeper):
+            # The keeper is the subreaper of all that it starts: nothing of the service is anywhere else.
+            return frozenset({record.child.pid, *offspring(record.keeper.pid)})
+        kin = session_members(record.child.pid)
+        return frozenset({record.child.pid, *offspring(record.child.pid), *(process.pid for process in kin)})
 
     async def _client(self) -> Client:
         client = await Client.connect(self._run_folder)

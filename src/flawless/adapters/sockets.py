@@ -36,19 +36,21 @@ class _Row:
 class SystemSockets:
     """What this machine says now; nothing is kept between two questions."""
 
-    def listeners(self, port: int) -> Sequence[Listener]:
+    def listeners(self, port: int, likely: Collection[int] = ()) -> Sequence[Listener]:
         if sys.platform != "linux":
             return _by_psutil(lambda found: found.port == port)
         rows = [row for row in _rows() if row.port == port]
-        holders = _holders({row.inode for row in rows}, _all_pids()) if rows else {}
-        return [_listener(row, holders.get(row.inode, frozenset())) for row in rows]
+        holders = _holders({row.inode for row in rows}, likely)
+        unknown = {row.inode for row in rows} - set(holders)
+        holders |= _holders(unknown, _all_pids()) if unknown else {}
+        return [_listener(row, holders.get(row.inode, frozenset()), likely) for row in rows]
 
     def ports_of(self, pids: Collection[int]) -> Sequence[Listener]:
         if sys.platform != "linux":
             return _by_psutil(lambda found: bool(found.pids & set(pids)))
         rows = list(_rows())
         holders = _holders({row.inode for row in rows}, pids)
-        return [_listener(row, holders[row.inode]) for row in rows if row.inode in holders]
+        return [_listener(row, holders[row.inode], pids) for row in rows if row.inode in holders]
 
 
 def _rows() -> Iterator[_Row]:
@@ -89,8 +91,10 @@ def _links(pid: int) -> Iterator[str]:
             yield str(descriptor.readlink())
 
 
-def _listener(row: _Row, pids: frozenset[int]) -> Listener:
-    return Listener(row.address, row.port, pids, describe(min(pids)) if pids else None, row.uid)
+def _listener(row: _Row, pids: frozenset[int], known: Collection[int]) -> Listener:
+    """Only a stranger needs to be described."""
+    stranger = min(pids.difference(known), default=None)
+    return Listener(row.address, row.port, pids, describe(stranger) if stranger else None, row.uid)
 
 
 def describe(pid: int) -> Owner | None:

@@ -50,7 +50,7 @@ async def listening_failure(subject: Subject) -> Failed | None:
     """Why a connection to the service's port would not end at a process of ours; None when it would."""
     assert subject.port is not None
     pids = await subject.pids()
-    listeners = subject.sockets.listeners(subject.port)
+    listeners = subject.sockets.listeners(subject.port, pids)
     ends = answering(listeners, subject.host)
     foreign = [one for one in ends if not one.pids & pids]
     if foreign:

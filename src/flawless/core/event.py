@@ -80,7 +80,7 @@ class WaitingFor(Event):
     phase: str
     check: str
     claim: str
-    elapsed: float
+    waited: float
     remaining: float
     last: str | None
 

@@ -24,7 +24,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening socket. `owner` is None where we may not see it; then `uid` is all that is known."""
+    """A listening socket. `owner` is described for strangers only; where we may not see it, `uid` is all we know."""
 
     address: str
     port: int
@@ -49,8 +49,10 @@ class Listener:
 class Sockets(Protocol):
     """The machine's listening TCP sockets."""
 
-    def listeners(self, port: int) -> Sequence[Listener]:
-        """Who listens on this port, on whichever address."""
+    def listeners(self, port: int, likely: Collection[int] = ()) -> Sequence[Listener]:
+        """Who listens on this port, on whichever address. The `likely` processes are looked at first, and alone when
+        the sockets are theirs: looking at all is slow where there are many.
+        """
 
     def ports_of(self, pids: Collection[int]) -> Sequence[Listener]:
         """Where these processes listen."""

@@ -48,7 +48,10 @@ class Deploying:
 
     def deployment(self) -> Deployment:
         """Opens the journal; the first event is not told yet."""
+        from flawless.adapters.files import ensure_private_folder
+
         now = self.stack.clock.now()
+        ensure_private_folder(self.stack.state)
         deploy_id = ids.deploy_id(now)
         self.stack.archive.reserve.ensure()
         builder = ReportBuilder()
