@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flawless.adapters.files import ensure_private_folder, write_atomically
@@ -32,3 +32,11 @@ def read(state: Path) -> Desired | None:
         return Desired(**json.loads((state / "desired.json").read_bytes()))
     except FileNotFoundError:
         return None
+
+
+def change(state: Path, *, start: Sequence[str] = (), stop: Sequence[str] = ()) -> None:
+    """What a person starts or stops after the last good deploy should stay so; nothing before the first."""
+    before = read(state)
+    if before is not None:
+        kept = [name for name in before.services if name not in {*start, *stop}]
+        write(state, replace(before, services=[*kept, *start]))

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from flawless.cli.interruption import interruptions
 from flawless.cli.options import Common, common
-from flawless.core.errors import Interrupted
 
 if TYPE_CHECKING:
     from flawless.core.event import Reader
     from flawless.wiring import Stack
-
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @click.command(name="deploy", help="Bring the stack up, verified; or say exactly why not, and put things back.")
@@ -67,33 +61,3 @@ class _Report:
 
         report: dict[str, Any] = json.loads(Path(self.path).read_bytes())
         return report
-
-
-@contextmanager
-def interruptions(interrupt: Callable[[Interrupted], None]) -> Iterator[None]:
-    """Hands hang-up, Ctrl-C and SIGTERM to `interrupt` for the time of the block."""
-    loop = asyncio.get_running_loop()
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-    if sys.platform == "win32":
-        # The loop there knows no signal handlers; Ctrl-C arrives between two of its turns.
-        before = {number: signal.signal(number, _handler(loop, interrupt)) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        return
-    for number in numbers:
-        loop.add_signal_handler(number, interrupt, Interrupted(number, signal.Signals(number).name))
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-def _handler(loop: asyncio.AbstractEventLoop, interrupt: Callable[[Interrupted], None]) -> Callable[[int, Any], None]:
-    def on_signal(number: int, _frame: Any) -> None:
-        loop.call_soon_threadsafe(interrupt, Interrupted(number, signal.Signals(number).name))
-
-    return on_signal

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 
 class FlawlessError(Exception):
     """An error a person is shown: the reason code, the cause in one sentence, what was seen, what to do."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     code: str = "DEPLOY_FAILED"
 
     def __init__(
@@ -90,3 +89,4 @@ class Interrupted(FlawlessError):
     def __init__(self, signal_number: int, signal_name: str) -> None:
         super().__init__(f"interrupted by {signal_name}", next_steps=["run the command again: flawless deploy"])
         self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
