@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _AGAIN: Final = 0.02
 """Seconds between two looks at processes whose end nothing announces, only while they are being ended."""
+_ROUNDS: Final = 200
 _RESTORED: Final = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXFSZ)
 _COMMON: Final = (b"PATH", b"HOME", b"LANG", b"LC_", b"TZ", b"TMPDIR", b"PORT", b"FLAWLESS_DEPLOY_ID")
 
@@ -120,6 +121,16 @@ class Child:
         self._adopted, self._adopted_session, self._fifo = set(), None, None
         return True
 
+    def kill_children(self) -> None:
+        """What forks and exits faster than the process table can be read becomes our child at each step: wait there."""
+        for _ in range(_ROUNDS):
+            pids = tree.children()
+            if not pids:
+                return
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            self.reap()
+
     @property
     def is_announced(self) -> bool:
         """Whether SIGCHLD tells of every end in this tree."""
@@ -157,6 +168,8 @@ class Ending:
             return
         for process in self._child.family():
             tree.send(process, signal.SIGKILL)
+        self._child.kill_children()
+        self.look()
         self._loop.after(_AGAIN, self._kill)
 
     def _look_again(self) -> None:
