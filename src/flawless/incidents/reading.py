@@ -1,0 +1,81 @@
+"""How incidents are read, whoever keeps them: the Protocol of the stores, and what belongs to both of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from flawless.core.errors import UsageError
+from flawless.incidents.incident import Incident, Story
+from flawless.incidents.record import Record
+
+_LOWEST, _HIGHEST = "0" * 32, "f" * 32
+
+
+class Store(Protocol):
+    """Keeps incidents. Two of them exist: PostgreSQL, and the outbox's own records while that is away."""
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """Takes records in, all or none, each once however often it comes."""
+
+    async def page(self, query: Query) -> list[Incident]:
+        """Open ones first, the newest first."""
+
+    async def stories(self, ids: IdRange) -> list[Story]:
+        """At most two, because two are one too many. An id under which a detection was once written counts too."""
+
+    def export(self) -> AsyncIterator[Story]:
+        """Every incident, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A page: `before` is the last id of the page before, `resolved` whether those come too."""
+
+    limit: int
+    resolved: bool = False
+    before: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """The ids that begin with what was written."""
+
+    first: UUID
+    last: UUID
+
+    @classmethod
+    def of(cls, written: str) -> IdRange:
+        """Raises UsageError when it cannot be the beginning of an id."""
+        digits = written.strip().lower().replace("-", "")
+        if not digits or len(digits) > 32 or any(digit not in "0123456789abcdef" for digit in digits):
+            raise no_such(written)
+        return cls(UUID((digits + _LOWEST)[:32]), UUID((digits + _HIGHEST)[:32]))
+
+    @property
+    def is_whole(self) -> bool:
+        return self.first == self.last
+
+
+def no_such(written: str) -> UsageError:
+    return UsageError(
+        f"no incident's id begins with {written!r}",
+        evidence=["an id, or the beginning of one, is made of hexadecimal digits and hyphens"],
+        next_steps=["see the ids: flawless incidents list --all"],
+    )
+
+
+def only(stories: Sequence[Story], written: str) -> Story:
+    """The one story. Raises UsageError when there is none, or more than one."""
+    match stories:
+        case [story]:
+            return story
+        case []:
+            raise no_such(written)
+    raise UsageError(
+        f"more than one incident's id begins with {written!r}",
+        evidence=[str(story.incident.id) for story in stories],
+        next_steps=["write more of the id: flawless incidents list --all"],
+    )
