@@ -234,6 +234,30 @@ async def test_two_keepers_are_impossible(nursery: Nursery) -> None:
     await eventually(lambda: nursery.log() == b"up\n")
 
 
+async def test_a_run_folder_that_cannot_be(nursery: Nursery) -> None:
+    """Where no keeper can be started that is said, with what to do."""
+    (nursery.folder / "file").touch()
+    with pytest.raises(CommandFailed, match="Not a directory") as failure:
+        await Keeper.spawn(nursery.spec(run_folder=str(nursery.folder / "file" / "web")))
+    assert failure.value.next_steps
+
+
+async def test_an_invalid_spec(nursery: Nursery) -> None:
+    """What a keeper does not understand it does not start; the field is named, and no keeper stays behind."""
+    good = nursery.spec()
+    for wrong, said in [
+        (good._replace(command=()), "command: an absolute path"),
+        (good._replace(command=("sleep",)), "command: an absolute path"),
+        (good._replace(service="../x"), "service: must match"),
+        (good._replace(environment={"A=B": "canary"}), "environment: no variable"),
+        (good._replace(stop_timeout=-1.0), "stop_timeout: a number"),
+    ]:
+        with pytest.raises(CommandFailed, match=f"no valid order: {said}") as failure:
+            await Keeper.spawn(wrong)
+        assert "canary" not in str(failure.value)
+    assert await Keeper.connect(nursery.run_folder()) is None
+
+
 async def test_a_path_longer_than_a_socket_address(nursery: Nursery, tmp_path: Path) -> None:
     """A deep project folder works like any other."""
     folder = tmp_path / ("deep-" * 20) / ("deeper-" * 20) / "web"

@@ -156,11 +156,11 @@ class Keeper:
 
     @classmethod
     async def _begin(cls, run_folder: Path, message: Mapping[str, Any], wait: float) -> Self:
-        _ensure_private(run_folder)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = _launch(run_folder, theirs)
         service, order = run_folder.name, str(message["order"])
+        try:
+            process, ours = _launch(run_folder)
+        except OSError as error:
+            raise _failure(service, order, str(error)) from None
         try:
             reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_ANSWER)
             async with _closing(writer), _time_limit(service, order, START_TIMEOUT + wait):
@@ -172,23 +172,23 @@ class Keeper:
         return cls(run_folder, _record(service, order, answer))
 
 
-def _ensure_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _launch(run_folder: Path, connection: socket.socket) -> subprocess.Popen[bytes]:
-    """Far from our terminal, our folder and our other descriptors."""
+def _launch(run_folder: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A process far from our terminal, our folder and our other descriptors, and what it is spoken to through."""
+    run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     root = Path(__file__).resolve().parents[3]
     code = f"import sys; sys.path.insert(0, {str(root)!r})\nfrom flawless.adapters.keeper.program import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, str(run_folder)],
-        stdin=connection.fileno(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-        start_new_session=True,
-    )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, str(run_folder)],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            start_new_session=True,
+        )
+    return process, ours
 
 
 async def _connect(run_folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -48,12 +48,14 @@ def _serve(folder: str) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     connection = socket.socket(fileno=os.dup(0))
     _silence_input()
-    message = _first_message(connection)
+    try:
+        message = _first_message(connection)
+    except SpecInvalid as error:
+        _refuse(connection, f"no valid order: {error}")
+        return
     lock = _take_lock(folder)
-    if message is None or lock is None:
-        error = "no valid order" if message is None else "another keeper has this service"
-        with contextlib.suppress(OSError):  # who asked may be gone already
-            connection.sendall(to_line({"ok": False, "error": error}))
+    if lock is None:
+        _refuse(connection, "another keeper has this service")
         return
     keeper = _awaken(folder, lock, message)
     keeper.request(Client(keeper.loop, connection, keeper.request), message)
@@ -107,16 +109,19 @@ def _silence_input() -> None:
     os.close(null)
 
 
-def _first_message(connection: socket.socket) -> Message | None:
+def _first_message(connection: socket.socket) -> Message:
     with connection.makefile("rb") as lines:
-        line = lines.readline()
-    try:
-        message = from_line(line)
-        if message.get("order") == "start" or message.get("spec") is not None:
-            KeeperSpec.from_json(message.get("spec"))
-    except SpecInvalid:
-        return None
-    return message if message.get("order") in ("start", "adopt") else None
+        message = from_line(lines.readline())
+    if message.get("order") not in ("start", "adopt"):
+        raise SpecInvalid("order: start or adopt is needed")
+    if message["order"] == "start" or message.get("spec") is not None:
+        KeeperSpec.from_json(message.get("spec"))
+    return message
+
+
+def _refuse(connection: socket.socket, error: str) -> None:
+    with contextlib.suppress(OSError):  # who asked may be gone already
+        connection.sendall(to_line({"ok": False, "error": error}))
 
 
 def _take_lock(folder: str) -> int | None:
