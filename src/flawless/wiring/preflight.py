@@ -1,0 +1,63 @@
+"""The preflight checks of one stack: the questions, and what they ask the world with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flawless.adapters import supervision
+from flawless.adapters.artefacts import BuildableArtefact
+from flawless.adapters.commands import Command, find_program
+from flawless.adapters.sockets import is_free
+from flawless.checks import catalog
+from flawless.checks.catalog import Surroundings
+from flawless.checks.ports import World
+from flawless.core.check import Check
+from flawless.deploy.steps.precheck import Artefact
+from flawless.manifest.environment import tool_environment
+
+if TYPE_CHECKING:
+    from flawless.wiring.stack import Stack
+
+
+def checks(stack: Stack) -> list[Check]:
+    """Every preflight check in catalog order, artefacts aside."""
+    return catalog.preflight(stack.manifest, _surroundings(stack))
+
+
+def artefacts(stack: Stack) -> list[Artefact]:
+    """The generated files, each with its check and what makes it."""
+    settings = stack.manifest.settings
+    environment = tool_environment(stack.manifest)
+    asked = catalog.artefacts(stack.manifest)
+    return [
+        BuildableArtefact(
+            name,
+            asked[name],
+            Command(one.build, stack.manifest.root / one.directory, environment) if one.build else None,
+            settings.timeouts.build,
+            stack.redactor,
+        )
+        for name, one in settings.artefacts.items()
+    ]
+
+
+def _surroundings(stack: Stack) -> Surroundings:
+    async def own() -> Mapping[str, frozenset[int]]:
+        keepers = {**stack.keepers, **stack.leaving()}
+        pids = await asyncio.gather(*(keeper.pids() for keeper in keepers.values()))
+        return dict(zip(keepers, pids, strict=True))
+
+    def stack_of(pid: int) -> str | None:
+        """What this very stack has lost sight of has no other stack to stop it in."""
+        folder = supervision.stack_of(pid)
+        return None if folder is None or Path(folder).is_relative_to(stack.manifest.root) else folder
+
+    world = World(stack.sockets, is_free, own, supervision.supervision_of, stack_of)
+    return Surroundings(world, _find, (stack.logs, stack.state))
+
+
+def _find(program: str, directory: Path, path: str) -> Path:
+    return find_program(Command((program,), directory, {"PATH": path}))
