@@ -25,15 +25,18 @@ CANARY = "canary-7f3a9b2c5d8e"
 PATH = os.environ["PATH"]
 
 HIDDEN = """
-import os, signal, subprocess, sys
+import os, signal, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+written, told = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
+        os.close(told)
         signal.pause()
     os._exit(0)
-os.wait()
+os.close(told)
+os.read(written, 1)
 open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
 print("ready", flush=True)
 signal.pause()
@@ -169,7 +172,7 @@ def test_killing_flawless_kills_the_tool_within_a_second(tmp_path: Path) -> None
         killed = time.monotonic()
         _, alive = psutil.wait_procs(tree, timeout=5)
     assert not alive
-    assert time.monotonic() - killed < 1.0
+    assert (took := time.monotonic() - killed) < 1.0, took
 
 
 async def test_killing_the_guard_kills_the_tool(tmp_path: Path) -> None:
@@ -190,6 +193,14 @@ async def test_killing_the_guard_kills_the_tool(tmp_path: Path) -> None:
     os.kill(guards[0], signal.SIGKILL)
     assert (await running).status == -signal.SIGKILL
     await eventually(has_ended, limit=1)
+
+
+async def test_a_guard_that_cannot_start_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of a tool that was never started."""
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(CommandFailed, match="was not started") as caught:
+        await tool("true", directory=tmp_path)
+    assert caught.value.code == "DEPLOY_INTERNAL"
 
 
 async def test_a_guard_that_is_told_to_end_ends_the_tree(tmp_path: Path) -> None:

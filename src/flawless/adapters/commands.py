@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections import deque
@@ -251,8 +252,19 @@ class _Run(asyncio.SubprocessProtocol):
         self.survivors = tuple(said.get("left", ()))
         if "failed" in said:
             raise _unstartable(command, said)
+        if "started" not in said:
+            raise _unguarded(command, self._transport.get_returncode())
         status = said.get("status")
-        return -9 if status is None else int(status)
+        return -signal.SIGKILL if status is None else int(status)
+
+
+def _unguarded(command: Command, status: int | None) -> CommandFailed:
+    return CommandFailed(
+        "the tool was not started: its guard ended, or did not answer, before",
+        code=Reason.DEPLOY_INTERNAL,
+        evidence=[f"wanted by: {command}", f"the guard's exit code: {status}", f"its Python: {sys.executable}"],
+        next_steps=[f"see that this Python can read {_ROOT}, then try again"],
+    )
 
 
 def _unstartable(command: Command, said: Mapping[str, Any]) -> CommandFailed:

@@ -122,6 +122,22 @@ async def test_a_killed_run_that_left_half_a_migration_is_named(
     assert any('relation "half" already exists' in line for line in outcome.evidence)
 
 
+async def test_a_cancelled_run_that_left_nothing_is_forgotten(
+    migrator: Build, script: Script, target: Target, tmp_path: Path
+) -> None:
+    """No later change is laid at its door."""
+    applying = asyncio.create_task(
+        migrator(script("open('began', 'w').close(); signal.pause()", IS_PENDING)).apply(target, limit=30)
+    )
+    await eventually(lambda: asyncio.to_thread((tmp_path / "began").exists))
+    record = tmp_path / ".flawless" / "migrations.json"
+    assert await asyncio.to_thread(record.exists)
+    applying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await applying
+    assert not await asyncio.to_thread(record.exists)
+
+
 async def test_the_tool_gets_the_limits_and_our_name(migrator: Build, script: Script, target: Target) -> None:
     """PGOPTIONS and PGAPPNAME are there for whoever honours them, and DATABASE_URL leads past the pooler."""
     code = "print(os.environ['PGOPTIONS'], os.environ['PGAPPNAME'], sep='\\n'); sys.exit(1)"
@@ -145,11 +161,10 @@ async def test_a_missing_tool_and_a_lost_database_have_names(
 
 
 @pytest.mark.parametrize("words", [words for words, _ in REFUSED], ids=" ".join)
-async def test_destructive_subcommands_are_refused(
-    words: tuple[str, ...], migrator: Build, target: Target, tmp_path: Path
-) -> None:
-    """Every row of the table is refused before anything runs, and says why."""
-    outcome = await migrator(MigrationCommand(("touch", "ran", *words))).apply(target, limit=5)
+async def test_destructive_subcommands_are_refused(words: tuple[str, ...], migrator: Build, tmp_path: Path) -> None:
+    """Every row of the table is refused before anything runs or connects, and says why."""
+    nowhere = Target(Secret("postgresql://nobody:nothing@127.0.0.1:1/none"), "20261123T141502Z-3f9c2a")
+    outcome = await migrator(MigrationCommand(("touch", "ran", *words))).apply(nowhere, limit=5)
     assert isinstance(outcome, Failed)
     assert outcome.reason is Reason.MIGRATE_REFUSED
     assert " ".join(words) in outcome.cause

@@ -65,7 +65,7 @@ async def test_a_table_lock_is_named_and_bystanders_are_not_stalled(
     url = target.url.reveal()
     await execute(url, "CREATE TABLE users (id int)")
     async with session(url, "nightly-report", "BEGIN", "SELECT count(*) FROM users") as holder:
-        applying = asyncio.create_task(migrator(script(ALTER, IS_PENDING)).apply(target, limit=6))
+        applying = asyncio.create_task(migrator(script(ALTER, IS_PENDING)).apply(target, limit=4.5))
         stalled = await longest_stall(url, applying)
         outcome = await applying
         pid = holder.get_server_pid()
@@ -76,6 +76,23 @@ async def test_a_table_lock_is_named_and_bystanders_are_not_stalled(
     assert f"pg_terminate_backend({pid})" in outcome.next_steps[1]
     assert 0.5 < stalled < 1.0 + SLACK
     assert "still pending: add-age" in outcome.evidence
+
+
+async def test_nobody_elses_session_is_touched(migrator: Build, script: Script, target: Target) -> None:
+    """A stranger of the same role on the same machine waits for a lock all the while, and is let be."""
+    url = target.url.reveal()
+    await execute(url, "CREATE TABLE other (id int)")
+    async with (
+        session(url, "holder", "BEGIN", "LOCK TABLE other"),
+        session(url, "stranger") as stranger,
+    ):
+        waiting = asyncio.create_task(stranger.execute("SELECT * FROM other"))
+        outcome = await migrator(script("execute('SELECT pg_sleep(30)')")).apply(target, limit=3.5)
+        assert isinstance(outcome, Failed)
+        assert outcome.reason is Reason.MIGRATE_TIMEOUT
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait({waiting})
 
 
 async def test_the_tools_own_lock_timeout_is_understood(migrator: Build, script: Script, target: Target) -> None:
