@@ -15,6 +15,7 @@ CHECKS: dict[str, list[str]] = {
     "types": ["-m", "mypy"],
     "layers": ["-c", IMPORTS],  # import-linter has no `python -m`, and scripts of an environment do not survive a move
     "lock": ["scripts/lock.py", "--check"],
+    "docs": ["scripts/docs.py", "--check"],
 }
 
 

@@ -41,6 +41,8 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted(Event):
+    """A phase begins; the names are those of the deploy's states."""
+
     name = "phase.started"
     durable = True
     phase: str
@@ -60,7 +62,7 @@ class PhaseEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class Asked(Event):
-    """A check was answered; `finding` is the outcome of CONTRACTS 5."""
+    """A check was answered; `finding` is the outcome as it stands in the report."""
 
     name = "check.asked"
     durable = True

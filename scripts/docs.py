@@ -1,0 +1,180 @@
+"""Writes the pages of docs/ that are made of the code; with --check, shows what differs from disk, and fails then."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from flawless.core import event
+from flawless.core.pages import Page, codes, page
+from flawless.manifest import settings_reference
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+WIDTH: Final = 120
+
+FAMILIES: Final = {
+    "ENV": "The environment",
+    "API": "External interfaces",
+    "CONFIG": "The manifest and the command line",
+    "PORT": "Ports",
+    "DISK": "The disk",
+    "ARTEFACT": "Generated files",
+    "TOOL": "Programs",
+    "DB": "The database",
+    "MIGRATE": "Migrations",
+    "SERVICE": "Services",
+    "HOST": "The machine",
+    "LOCK": "The deploy lock",
+    "DEPLOY": "The deploy itself",
+}
+
+ENVELOPE: Final = {
+    "`at`": "the moment, UTC",
+    "`elapsed`": "seconds since the run began, by a clock that never jumps",
+    "`event`": "the name",
+}
+
+TYPES: Final = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "Any": "any JSON",
+    "Mapping[str, Any]": "object",
+    "tuple[str, ...]": "list of texts",
+    "None": "null",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write or check the generated pages of docs/.")
+    parser.add_argument("--check", action="store_true", help="only say whether the pages are up to date")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the folder that docs/ stands in")
+    arguments = parser.parse_args()
+    return check(arguments.root) if arguments.check else write(arguments.root)
+
+
+def write(root: Path) -> int:
+    for name, render in PAGES.items():
+        (root / name).write_text(render(), encoding="utf-8")
+    return 0
+
+
+def check(root: Path) -> int:
+    differences = [line for name, render in PAGES.items() for line in _difference(root, name, render())]
+    sys.stderr.writelines(differences)
+    if differences:
+        sys.stderr.write("\nRun `.venv/bin/python scripts/docs.py`, and commit what it writes.\n")
+    return 1 if differences else 0
+
+
+def _difference(root: Path, name: str, wanted: str) -> Iterator[str]:
+    path = root / name
+    found = path.read_text(encoding="utf-8") if path.is_file() else ""
+    yield from difflib.unified_diff(
+        found.splitlines(keepends=True), wanted.splitlines(keepends=True), f"{name} on disk", f"{name} as it should be"
+    )
+
+
+def reasons() -> str:
+    """docs/reasons.md: every reason code, by family."""
+    families = [(family, list(found)) for family, found in groupby(map(page, codes()), lambda one: one.family)]
+    return _document(
+        "# Reason codes",
+        "When Flawless says no, it says why with one of these codes. A code keeps its meaning for ever. "
+        "The same pages on the command line: `flawless explain DB_REFUSED`.",
+        "This page is generated from `src/flawless/core/reasons.toml`.",
+        "\n".join(_line_of_contents(family, pages) for family, pages in families),
+        *(block for family, pages in families for block in _family(family, pages)),
+    )
+
+
+def _line_of_contents(family: str, pages: Sequence[Page]) -> str:
+    links = ", ".join(f"[{one.code}](#{one.code.lower()})" for one in pages)
+    return f"- {FAMILIES[family]}: {links}"
+
+
+def _family(family: str, pages: Iterable[Page]) -> Iterator[str]:
+    yield f"## {FAMILIES[family]}"
+    for one in pages:
+        yield from _reason(one)
+
+
+def _reason(one: Page) -> Iterator[str]:
+    yield f"### {one.code}"
+    yield f"**{one.title}**"
+    yield one.meaning
+    yield f"How it is found: {one.found}"
+    yield f"{one.patience}"
+    yield "What to do:"
+    yield "\n".join(f"{number}. {step}" for number, step in enumerate(one.steps, 1))
+    yield f"Example: `{one.example}`"
+    if one.before is not None:
+        yield f"What other tools show in its place: {one.before}"
+
+
+def events() -> str:
+    """docs/events.md: every event of the stream."""
+    # A dataclass with slots is a second class of the same name: the later one is the real one.
+    kinds = {kind.name: kind for kind in event.Event.__subclasses__()}.values()
+    return _document(
+        "# Events",
+        "Everything a deploy does is told once, as an event. The terminal, the journal, the log `logs/flawless.jsonl`, "
+        "the report and the incidents all read the same stream; `flawless deploy --json-lines` prints it. "
+        "Each event is one JSON object on one line. Secrets are taken out before anything reads it.",
+        "This page is generated from `src/flawless/core/event.py`.",
+        "Every event has these fields, and its own beside them:",
+        _table(("field", "meaning"), ENVELOPE.items()),
+        *(block for kind in kinds for block in _event(kind)),
+    )
+
+
+def _event(kind: type[event.Event]) -> Iterator[str]:
+    yield f"## {kind.name}"
+    yield inspect.cleandoc(kind.__doc__ or "")
+    yield _kept(kind)
+    yield _table(("field", "type"), ((f"`{one.name}`", _type(str(one.type))) for one in fields(kind)))
+
+
+def _type(annotation: str) -> str:
+    return " or ".join(TYPES[part] for part in annotation.split(" | "))
+
+
+def _kept(kind: type[event.Event]) -> str:
+    if kind.synced:
+        return "Stands in the journal, and is on disk before the deploy goes on."
+    return "Stands in the journal." if kind.durable else "Is told and not kept in the journal."
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (head, ["---"] * len(head), *rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _document(*blocks: str) -> str:
+    return "\n\n".join(_wrapped(block) for block in blocks) + "\n"
+
+
+def _wrapped(block: str) -> str:
+    """Prose in lines; headings, tables, lists and examples as they are."""
+    if block.startswith(("#", "|", "- ", "1. ", "Example: ")):
+        return block
+    return textwrap.fill(block, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/reasons.md": reasons,
+    "docs/settings.md": settings_reference,
+    "docs/events.md": events,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
