@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -14,16 +15,21 @@ from flawless.core.clock import Clock
 from flawless.core.ids import uuid7
 from flawless.core.reason import Reason
 from flawless.core.secret import Secret
-from flawless.incidents.incident import EventType, Opening, Severity
+from flawless.incidents.incident import EventType, Opening, Severity, Story
 from flawless.incidents.known import Known, KnownOpen
 from flawless.incidents.outbox import LIMIT, Outbox
-from flawless.incidents.reading import IdRange, Store, no_such, only
+from flawless.incidents.reading import IdRange, Store, only, only_one
 from flawless.incidents.record import Record
 from flawless.incidents.rules import is_consequence, opening_of, root_of
 
 if TYPE_CHECKING:
     from flawless.incidents.postgres import PostgresStore
     from flawless.incidents.schema import OwnMigrations
+
+EXPORT_LIMIT: Final = 30.0
+"""Seconds for a batch."""
+
+EXPORT_BATCH: Final = 1000
 
 READ_LIMIT: Final = 5.0
 """Seconds to reach the database and read from it."""
@@ -35,6 +41,14 @@ class Book:
 
     store: Store
     because: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An incident that is there, and when it ended."""
+
+    id: UUID
+    resolved_at: datetime | None
 
 
 class IncidentBook:
@@ -61,6 +75,8 @@ class IncidentBook:
         self._embedded = embedded
         self._outbox = Outbox(folder, on_drop=self._dropped, limit=limit)
         self._known = KnownOpen(folder / "open")
+        self.unavailable: Failed | None = None
+        """Why the last drain left records behind, or the last export has the outbox's alone."""
 
     # Writing: on disk when it returns.
 
@@ -133,8 +149,8 @@ class IncidentBook:
                     await store.apply(segment.records())
                     segment.remove()
                 await self._learn(store)
-        except DatabaseUnavailable:
-            return self._outbox.count()
+        except DatabaseUnavailable as unavailable:
+            self.unavailable = unavailable.failed
         return self._outbox.count()
 
     def migrations(self, url: Callable[[], Secret]) -> OwnMigrations:
@@ -165,19 +181,35 @@ class IncidentBook:
                 book = Book(await self._waiting_ones(), unavailable.failed)
             yield book
 
-    async def find(self, written: str) -> UUID:
-        """The id that begins so. Raises UsageError for none or several, DatabaseUnavailable where it alone knows."""
+    async def find(self, written: str) -> Found:
+        """The incident whose id begins so. Raises UsageError for none or several, else DatabaseUnavailable."""
         from flawless.database.connection import DatabaseUnavailable
 
         ids = IdRange.of(written)
         async with self.opened() as book:
             stories = await book.store.stories(ids)
         if book.because is None or stories:
-            return only(stories, written).incident.id
+            incident = only(stories, written).incident
+            return Found(incident.id, incident.resolved_at)
         known = [known.id for known in self._known.all() if ids.first <= known.id <= ids.last]
-        if len(known) == 1:
-            return known[0]
-        raise DatabaseUnavailable(book.because) if not known else no_such(written)
+        if not known:
+            raise DatabaseUnavailable(book.because)
+        return Found(only_one(known, written), None)
+
+    async def export(self) -> AsyncIterator[Story]:
+        """Every incident, the oldest first. Raises DatabaseUnavailable."""
+        last = None
+        while True:
+            async with self.opened(EXPORT_LIMIT) as book:
+                self.unavailable = book.because
+                if last is not None and book.because is not None:
+                    raise _unavailable(book.because)
+                batch = await book.store.batch(last, EXPORT_BATCH)
+            for story in batch:
+                yield story
+            if len(batch) < EXPORT_BATCH:
+                return
+            last = batch[-1].incident.id
 
     @asynccontextmanager
     async def _database(self, limit: float) -> AsyncIterator[PostgresStore]:
@@ -231,6 +263,12 @@ class IncidentBook:
         opening = opening_of(failure, stack=self._stack, severity=Severity.WARN)
         record = self._record(EventType.DETECTED, f"detected: {opening.summary}", Severity.CRITICAL, {"dropped": count})
         return replace(record, opening=opening)
+
+
+def _unavailable(failed: Failed) -> Exception:
+    from flawless.database.connection import DatabaseUnavailable
+
+    return DatabaseUnavailable(failed)
 
 
 def _seen_by(opening: Opening) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from uuid import UUID
@@ -37,9 +37,9 @@ class MemoryStore:
         found = {event.incident_id: None for event in self._events.values() if ids.first <= event.id <= ids.last}
         return [self._story(id_) for id_ in islice(found, 2)]
 
-    async def export(self) -> AsyncIterator[Story]:
-        for id_ in sorted(self._incidents):
-            yield self._story(id_)
+    async def batch(self, after: UUID | None, count: int) -> list[Story]:
+        following = [id_ for id_ in sorted(self._incidents) if after is None or id_ > after]
+        return [self._story(id_) for id_ in following[:count]]
 
     def _apply(self, record: Record) -> None:
         if record.opening is not None:

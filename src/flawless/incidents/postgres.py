@@ -7,9 +7,10 @@ out they show what runs, `EXPLAIN` can be held against them, and no command pays
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from flawless.incidents.incident import Category, Event, EventType, Incident, Severity, Story
 from flawless.incidents.known import Known
@@ -113,7 +114,7 @@ WHERE incident_id = ANY ($1) ORDER BY created_at, id
 
 CONSEQUENCES = "SELECT id, caused_by FROM flawless.ops_incident WHERE caused_by = ANY ($1) ORDER BY id"
 
-ALL = f"SELECT {COLUMNS} FROM flawless.ops_incident WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608 - as above
+BATCH = f"SELECT {COLUMNS} FROM flawless.ops_incident WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608 - as above
 
 OPEN = """
 SELECT id, fingerprint, severity, deploy_id FROM flawless.ops_incident
@@ -121,7 +122,6 @@ WHERE resolved_at IS NULL AND details ->> 'stack' = $1 ORDER BY id DESC LIMIT $2
 """
 
 _LOWEST, _HIGHEST = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
-_BATCH = 500
 
 
 class PostgresStore:
@@ -152,12 +152,8 @@ class PostgresStore:
     async def stories(self, ids: IdRange) -> list[Story]:
         return await self._stories(await self._incidents(BY_ID, ids.first, ids.last))
 
-    async def export(self) -> AsyncIterator[Story]:
-        last: Any = _LOWEST
-        while batch := await self._incidents(ALL, last, _BATCH):
-            for story in await self._stories(batch):
-                yield story
-            last = batch[-1].id
+    async def batch(self, after: UUID | None, count: int) -> list[Story]:
+        return await self._stories(await self._incidents(BATCH, after or _LOWEST, count))
 
     async def open_ones(self, stack: str) -> list[Known]:
         """What this stack has open, the newest ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -26,8 +26,8 @@ class Store(Protocol):
     async def stories(self, ids: IdRange) -> list[Story]:
         """At most two, because two are one too many. An id under which a detection was once written counts too."""
 
-    def export(self) -> AsyncIterator[Story]:
-        """Every incident, the oldest first."""
+    async def batch(self, after: UUID | None, count: int) -> list[Story]:
+        """Every incident in the order of ids, the oldest first; `after` is the last one of the batch before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,19 @@ def no_such(written: str) -> UsageError:
 
 def only(stories: Sequence[Story], written: str) -> Story:
     """The one story. Raises UsageError when there is none, or more than one."""
-    match stories:
-        case [story]:
-            return story
+    only_one([story.incident.id for story in stories], written)
+    return stories[0]
+
+
+def only_one(ids: Sequence[UUID], written: str) -> UUID:
+    """The one id. Raises UsageError when there is none, or more than one."""
+    match ids:
+        case [id_]:
+            return id_
         case []:
             raise no_such(written)
     raise UsageError(
         f"more than one incident's id begins with {written!r}",
-        evidence=[str(story.incident.id) for story in stories],
+        evidence=[str(id_) for id_ in ids],
         next_steps=["write more of the id: flawless incidents list --all"],
     )
