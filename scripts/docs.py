@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from flawless.checks.catalog import CATALOG, Entry, Occasion
 from flawless.core import event
 from flawless.core.pages import Page, codes, page
 from flawless.manifest import settings_reference
@@ -51,6 +53,11 @@ TYPES: Final = {
     "Mapping[str, Any]": "object",
     "tuple[str, ...]": "list of texts",
     "None": "null",
+}
+
+OCCASIONS: Final = {
+    Occasion.PREFLIGHT: "before anything is started, by `flawless check` and `flawless deploy`",
+    Occasion.GATE: "during a deploy, again and again until it passes, its deadline comes, or waiting cannot help",
 }
 
 
@@ -121,6 +128,26 @@ def _reason(one: Page) -> Iterator[str]:
         yield f"What other tools show in its place: {one.before}"
 
 
+def checks() -> str:
+    """docs/checks.md: every check, in the order in which a deploy asks."""
+    return _document(
+        "# Checks",
+        "Every question that Flawless asks, in the order in which a deploy asks them. When several fail, the first one "
+        "here gives the failure its code, and the others stand beside it in the report. A check is asked of something: "
+        "`port.free:backend` is `port.free`, asked for the service backend. The same list: `flawless check --list`. "
+        "One kind alone: `flawless check port.free`.",
+        "This page is generated from `src/flawless/checks/catalog.py`.",
+        *(block for entry in CATALOG for block in _check(entry)),
+    )
+
+
+def _check(entry: Entry) -> Iterator[str]:
+    yield f"## {entry.id}"
+    yield f"Claims that {entry.claim}."
+    yield entry.doc
+    yield f"Asked {'; and '.join(OCCASIONS[occasion] for occasion in entry.occasions)}."
+
+
 def events() -> str:
     """docs/events.md: every event of the stream."""
     # A dataclass with slots is a second class of the same name: the later one is the real one.
@@ -167,12 +194,19 @@ def _wrapped(block: str) -> str:
     """Prose in lines; headings, tables, lists and examples as they are."""
     if block.startswith(("#", "|", "- ", "1. ", "Example: ")):
         return block
-    return textwrap.fill(block, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(_escaped(block), WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _escaped(prose: str) -> str:
+    """A `<` outside of code would begin a tag, and what follows would not be shown."""
+    parts = re.split(r"(`[^`]*`)", prose)
+    return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reasons.md": reasons,
     "docs/settings.md": settings_reference,
+    "docs/checks.md": checks,
     "docs/events.md": events,
 }
 

@@ -24,7 +24,7 @@ def lost(error: Exception) -> Failed:
         if denied
         else "our own connection to the database failed while migrations were looked at or applied",
         (f"{type(error).__name__}{f' {state}' if state else ''}: {error}",),
-        ("flawless check db.reachable", "then again: flawless deploy"),
+        ("try it by hand: psql \"$DATABASE_URL\" -c 'SELECT 1'", "then again: flawless deploy"),
         permanent=True,
     )
 
