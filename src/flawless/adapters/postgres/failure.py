@@ -29,7 +29,9 @@ def explained(doing: str) -> Iterator[None]:
             f"{doing} did not work: {error.strerror or error}",
             evidence=[str(error)],
             next_steps=[
-                f"see who owns it: ls -ld {error.filename}" if error.filename else "see what was refused: flawless check",
+                f"see who owns it: ls -ld {error.filename}"
+                if error.filename
+                else "see what was refused: flawless check",
                 "run Flawless as the user who owns the project's .flawless folder",
             ],
         ) from error
