@@ -18,7 +18,7 @@ from flawless.core.port import WILDCARDS, Listener
 from flawless.core.reason import Reason
 from flawless.core.supervision import Supervision
 
-_EVERYWHERE: Final = frozenset({"127.0.0.1", "::1", *WILDCARDS})
+_LOCALHOST: Final = frozenset({"127.0.0.1", "::1"})
 _FRESH: Final = 0.2
 """Seconds for which one reading of the socket table answers all questions of a set."""
 
@@ -102,7 +102,7 @@ class PortFree:
 
     def _is_in_the_way(self, listener: Listener) -> bool:
         address = _plain(listener.address)
-        return self.host in WILDCARDS or address == self.host or address in _EVERYWHERE
+        return self.host in WILDCARDS or address == self.host or address in _LOCALHOST | WILDCARDS
 
     def _held(self, first: Listener, others: Sequence[Listener], own: Mapping[str, frozenset[int]]) -> Failed:
         sibling = next((name for name, pids in own.items() if first.pids & pids), None)
@@ -143,7 +143,7 @@ class PortFree:
 
     def _bindable(self) -> Outcome:
         """Nobody listens; still a socket may be bound to it, or an outgoing connection may use it."""
-        refused = [host for host in sorted({self.host, *_EVERYWHERE}) if not self._may_bind(host)]
+        refused = [host for host in sorted({self.host, *_LOCALHOST}) if not self._may_bind(host)]
         if not refused:
             return Passed((f"nobody listens on {self.port}, and it can be bound",))
         return Failed(
