@@ -1,0 +1,127 @@
+"""Where lines go: a stream, what it can show, and lines made of styled spans. No line can move a cursor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TextIO
+
+from flawless.cli.options import Common
+from flawless.core.plain import ascii_only, printable
+
+UNKNOWN_WIDTH: Final = 120
+"""Columns where there is no terminal to ask: what a report has."""
+
+NARROWEST: Final = 30
+_ANSI: Final = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+}
+
+
+class Span(NamedTuple):
+    """A piece of a line; `style` is words out of bold, dim and the colours."""
+
+    text: str
+    style: str = ""
+
+
+Line = tuple[Span, ...]
+
+
+def line(*parts: str | Span) -> Line:
+    return tuple(Span(part) if isinstance(part, str) else part for part in parts)
+
+
+def wrapped(text: str, width: int, first: Line = (), style: str = "") -> Iterator[Line]:
+    """The text behind `first`, in lines of at most `width` columns, hanging under its own beginning.
+
+    Words longer than a line (a path, a URL) are broken, not lost.
+    """
+    indent = sum(len(span.text) for span in first)
+    room = max(width - indent, NARROWEST // 2)
+    pieces = textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]
+    yield (*first, Span(pieces[0], style))
+    for piece in pieces[1:]:
+        yield (Span(" " * indent), Span(piece, style))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stream with what it can show; every line is written whole and at once."""
+
+    stream: TextIO
+    width: int
+    colors: bool
+    is_ascii: bool
+
+    def write(self, *lines: Line) -> None:
+        for one in lines:
+            self.stream.write(self.to_text(one).rstrip() + "\n")
+        self.stream.flush()
+
+    def say(self, *parts: str | Span) -> None:
+        self.write(line(*parts))
+
+    def to_text(self, spans: Line) -> str:
+        return "".join(self._painted(span) for span in spans)
+
+    def shown(self, text: str) -> str:
+        """Text from anywhere, without what a terminal would obey or cannot show."""
+        return ascii_only(printable(text)) if self.is_ascii else printable(text)
+
+    def _painted(self, span: Span) -> str:
+        text = self.shown(span.text)
+        codes = ";".join(_ANSI[word] for word in span.style.split())
+        return f"\x1b[{codes}m{text}\x1b[0m" if self.colors and codes and text else text
+
+
+def result(flags: Common) -> Page:
+    """Standard output: what was asked for."""
+    return _page(sys.stdout, colors=_wants_colors(flags, sys.stdout))
+
+
+def progress(flags: Common) -> Page:
+    """Standard error: how it goes."""
+    return _page(sys.stderr, colors=flags.colors)
+
+
+def _page(stream: TextIO, *, colors: bool) -> Page:
+    width = shutil.get_terminal_size((UNKNOWN_WIDTH, 24)).columns if stream.isatty() else UNKNOWN_WIDTH
+    return Page(stream, max(width, NARROWEST), colors, not can_show(stream))
+
+
+def can_show(stream: TextIO) -> bool:
+    """Whether the stream's encoding has every character there is."""
+    return (stream.encoding or "ascii").lower().replace("-", "").startswith("utf")
+
+
+def _wants_colors(flags: Common, stream: TextIO) -> bool:
+    """As `Common.colors`, for a stream of its own."""
+    if flags.no_color or os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def table(rows: Iterable[tuple[Span, ...]], *, indent: str = "  ", gap: str = "  ") -> Iterator[Line]:
+    """Rows with every column as wide as its widest cell, but the last, which is left as it is."""
+    rows = list(rows)
+    widths = [max((len(row[column].text) for row in rows if column < len(row)), default=0) for column in range(20)]
+    for row in rows:
+        cells: list[Span] = [Span(indent)]
+        for column, cell in enumerate(row):
+            last = column == len(row) - 1
+            cells += [cell] if last else [Span(cell.text.ljust(widths[column]), cell.style), Span(gap)]
+        yield tuple(cells)

@@ -1,0 +1,228 @@
+"""What is known without asking anybody: records, notes and reports, as `flawless status` tells them.
+
+It reads what it needs of the manifest and does not validate the rest, so that it is quick, and so that what runs can
+be seen while the manifest is being edited.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flawless.adapters import desired
+from flawless.adapters.archive import Archive
+from flawless.adapters.keeper.record import FILE
+from flawless.adapters.services import KeptService
+from flawless.core.service import Running, ServiceState
+from flawless.manifest.document import read_document
+from flawless.manifest.location import find_manifest, find_overlay
+
+if TYPE_CHECKING:
+    from flawless.adapters.locks import Holder
+    from flawless.adapters.postgres import ServerStatus
+
+
+class Standing(StrEnum):
+    """The state of a whole stack."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    NOT_RUNNING = "not_running"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What status needs of a manifest. `roles` by service, in the manifest's order."""
+
+    name: str
+    root: Path
+    environment: str | None
+    roles: Mapping[str, str]
+    has_database: bool
+    embedded: bool
+
+    @property
+    def state(self) -> Path:
+        state = self.root / ".flawless"
+        return state / "environments" / self.environment if self.environment else state
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One service: what its record says, None where there is none; `is_readable` is False for a torn record.
+
+    `is_wanted`: the last good deploy, or an order since, says that it should run.
+    """
+
+    name: str
+    role: str | None
+    running: Running | None
+    is_readable: bool
+    is_wanted: bool
+
+    @property
+    def state(self) -> ServiceState:
+        return self.running.state if self.running else ServiceState.STOPPED
+
+    @property
+    def is_ready(self) -> bool:
+        return self.running is not None and self.running.ready and self.state is ServiceState.READY
+
+    @property
+    def is_up(self) -> bool:
+        return self.running is not None and self.running.is_alive
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One stack, as far as it is written down. `latency_ms` is from the last report that has one."""
+
+    outline: Outline
+    services: Sequence[Seen]
+    leaving: Sequence[Seen]
+    server: ServerStatus | None
+    incidents: Mapping[str, int]
+    holder: Holder | None
+    deploy_id: str | None
+    report: Mapping[str, Any] | None
+    report_path: Path | None
+    killed: str | None
+
+    @property
+    def standing(self) -> Standing:
+        if not all(one.is_readable for one in self.services):
+            return Standing.UNKNOWN
+        if not any(one.is_up for one in self.services) and (self.services or self.deploy_id is None):
+            return Standing.DOWN if any(one.is_wanted for one in self.services) else Standing.NOT_RUNNING
+        is_whole = all(one.is_ready for one in self.services) and self.database_ready is not False
+        return Standing.HEALTHY if is_whole else Standing.DEGRADED
+
+    @property
+    def database_ready(self) -> bool | None:
+        """Whether the embedded server runs; None for another's server, which is not asked."""
+        return self.server.running if self.server is not None else None
+
+    @property
+    def latency_ms(self) -> float | None:
+        latency = (self.report or {}).get("database", {}).get("latency_ms")
+        return float(latency["average"]) if latency else None
+
+
+def look(config: Path | None, environment: str | None) -> Picture:
+    """Reads what is written down about the stack of the folder we stand in. Raises ConfigInvalid."""
+    outline = outline_of(config, environment)
+    archive = Archive(outline.state, outline.root / "logs", outline.name)
+    holder = _holder(outline.state)
+    good = desired.read(outline.state)
+    wanted = set(good.services) if good else set()
+    path = next(reversed(archive.reports()), None)
+    return Picture(
+        outline=outline,
+        services=[_seen(outline, name, role, wanted) for name, role in outline.roles.items()],
+        leaving=_leaving(outline),
+        server=_server(outline) if outline.embedded else None,
+        incidents=_incidents(outline.state),
+        holder=holder,
+        deploy_id=good.deploy_id if good else None,
+        report=_report(path),
+        report_path=path,
+        killed=None if holder else _killed(archive),
+    )
+
+
+def outline_of(config: Path | None, environment: str | None) -> Outline:
+    """The manifest's outline as written; where a variable is needed for it, or something is missing, all is read."""
+    path = find_manifest(Path.cwd(), config)
+    paths = [path, *([find_overlay(path, environment)] if environment else [])]
+    try:
+        return _sketch(path.parent, environment, [read_document(one, one.name).data for one in paths])
+    except (KeyError, TypeError, AttributeError):
+        return _whole(config, environment)
+
+
+def _sketch(root: Path, environment: str | None, documents: Sequence[Mapping[str, Any]]) -> Outline:
+    """KeyError, TypeError or AttributeError where it cannot be told from the text alone."""
+    roles: dict[str, str] = {}
+    name, url = "", None
+    for data in documents:
+        name = data.get("name", name)
+        url = data.get("database", {}).get("url", url)
+        roles |= {service: table["role"] for service, table in data.get("services", {}).items() if "role" in table}
+        if set(data.get("services", {})) - set(roles):
+            raise KeyError("role")
+    if not name or any("${" in text for text in (name, *roles.values())):
+        raise KeyError("name")
+    return Outline(name, root, environment or None, roles, url is not None, url == "embedded")
+
+
+def _whole(config: Path | None, environment: str | None) -> Outline:
+    from flawless.wiring.stack import Stack
+
+    manifest = Stack.load(config, environment).manifest
+    settings = manifest.settings
+    roles = {name: str(service.role) for name, service in settings.services.items()}
+    embedded = settings.database is not None and settings.database.embedded
+    return Outline(settings.name, manifest.root, manifest.environment, roles, settings.database is not None, embedded)
+
+
+def _seen(outline: Outline, name: str, role: str | None, wanted: set[str]) -> Seen:
+    folder = outline.state / "run" / name
+    running = KeptService(name, folder, outline.root / "logs" / "services").recorded()
+    is_readable = running is not None or not (folder / FILE).exists()
+    return Seen(name, role, running, is_readable, name in wanted)
+
+
+def _leaving(outline: Outline) -> list[Seen]:
+    """Services that still have a process of ours and are no longer in the manifest."""
+    folder = outline.state / "run"
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    seen = [_seen(outline, name, None, set()) for name in names if name not in outline.roles]
+    return [one for one in seen if one.is_up]
+
+
+def _server(outline: Outline) -> ServerStatus:
+    from flawless.adapters.postgres import EmbeddedPostgres
+
+    return EmbeddedPostgres(outline.state / "postgres", database=outline.name).status()
+
+
+def _incidents(state: Path) -> dict[str, int]:
+    from flawless.incidents.known import KnownOpen
+
+    return KnownOpen(state / "outbox" / "open").counts()
+
+
+def _holder(state: Path) -> Holder | None:
+    """Who deploys at this moment. Without its note the lock is not tried: a deploy that begins now would find it taken."""
+    folder = state / "lock"
+    if not (folder / "deploy.json").exists():
+        return None
+    from flawless.adapters.locks import DeployLock
+
+    return DeployLock(folder).holder()
+
+
+def _report(path: Path | None) -> Mapping[str, Any] | None:
+    """The last report; None where there is none that can be read."""
+    if path is None:
+        return None
+    try:
+        report = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def _killed(archive: Archive) -> str | None:
+    """The last run, when its journal has no end: it was killed, and nobody has written its report yet."""
+    journals = archive.journals()
+    whole = journals[-1].read_bytes().rstrip(b"\n").split(b"\n") if journals else []
+    if not whole or not whole[-1]:
+        return None
+    return None if b'"event":"run.ended"' in whole[-1] else journals[-1].stem
