@@ -276,7 +276,8 @@ async def exit_failure(subject: Subject, exit_: Exit, tail: Sequence[str]) -> Fa
             stolen = _foreign(subject, others)
             return stolen.because(f"{subject.name} ended with {exit_}", *last)
     reason = Reason.SERVICE_OOM if exit_.out_of_memory else Reason.SERVICE_EXITED
-    return subject.failed(reason, f"{subject.name} ended: {exit_}", f"{exit_}", *last, permanent=True)
+    said = last or ["it printed nothing"]
+    return subject.failed(reason, f"{subject.name} ended with {exit_}", *said, permanent=True)
 
 
 def _hung(subject: Subject, what: str, limit: float) -> Failed:

@@ -25,7 +25,7 @@ def to_text(report: Mapping[str, Any]) -> str:
 
 def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _head(report)
-    yield from _cause(report["failure"])
+    yield from _cause(report["failure"], shown=bool(report["log_tail"]))
     yield from _phases(report["phases"])
     yield from _services(report["services"])
     yield from _database(report)
@@ -44,13 +44,15 @@ def _head(report: Mapping[str, Any]) -> Iterator[str]:
         yield "database: the embedded PostgreSQL of this project"
 
 
-def _cause(failure: Mapping[str, Any] | None) -> Iterator[str]:
+def _cause(failure: Mapping[str, Any] | None, *, shown: bool) -> Iterator[str]:
+    """`shown`: the last lines of the service stand below in full."""
     if failure is None:
         return
     yield ""
     yield from _wrapped(f"{failure['code']} in {failure['phase']}: {failure['cause']}", "")
     for line in failure["evidence"]:
-        yield from _wrapped(line, "  ")
+        if not (shown and line.startswith("| ")):
+            yield from _wrapped(line, "  ")
 
 
 def _phases(phases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -69,7 +71,8 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _finding(finding: Mapping[str, Any]) -> Iterator[str]:
     code = f" {finding['code']}" if finding["code"] else ""
     optional = " (optional)" if finding["optional"] else ""
-    said = "; ".join(finding["evidence"])
+    # The last lines of a service have a block of their own.
+    said = "; ".join(line for line in finding["evidence"] if not line.startswith("| "))
     yield from _wrapped(f"{finding['status']} {finding['id']}{code}{optional}: {said}", "    ")
 
 

@@ -61,7 +61,11 @@ class Output:
             self._target = (service, rule)
 
     def open_writing_end(self) -> int:
-        """A blocking end for a child. Each gets a description of its own, lest one set O_NONBLOCK for another."""
+        """A blocking end for a new child, whose last lines are its own and not those of the one before.
+
+        Each gets a description of its own, lest one set O_NONBLOCK for another.
+        """
+        self._last.clear()
         # By its descriptor where that works, as the folder may have been removed meanwhile.
         path = f"/proc/self/fd/{self._reading}" if sys.platform == "linux" else self.path
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
