@@ -93,7 +93,7 @@ class _Gate:
             finding = await self._attempt()
             if self._is_settled(finding):
                 return self._with_wait(finding)
-            await self._pause(finding)
+            await self._pause()
 
     async def _attempt(self) -> Finding:
         """One question, raced against its limit and against the ending."""
@@ -104,7 +104,7 @@ class _Gate:
         outcome = await self._raced(limit)
         latency = self._clock.monotonic() - before
         finding = Finding(self._check.id, self._check.claim, outcome, latency, self._check.optional)
-        if self._was_cut_short(finding, limit) and self._last is not None:
+        if self._last is not None and self._was_cut_short(finding, limit):
             return self._last
         self._last = finding
         return finding
@@ -122,7 +122,10 @@ class _Gate:
 
     def _was_cut_short(self, finding: Finding, limit: float) -> bool:
         """The deadline cut this attempt: its time-out says less than the answer before it."""
-        return limit < self._patience.attempt and finding.failure is not None and finding.latency >= limit * 0.9
+        failure = finding.failure
+        if failure is None or failure.is_permanent or self._ended():
+            return False
+        return limit < self._patience.attempt and finding.latency >= limit * 0.9
 
     def _is_settled(self, finding: Finding) -> bool:
         match finding.outcome:
@@ -145,8 +148,9 @@ class _Gate:
     def _remaining(self) -> float:
         return self._started + self._patience.total - self._clock.monotonic()
 
-    async def _pause(self, finding: Finding) -> None:
-        self._tell(finding)
+    async def _pause(self) -> None:
+        if self._attempts == 1:
+            self._tell()
         pause = self._patience.pause(self._attempts)
         if self._passing_since is not None:
             left = self._passing_since + self._patience.lasting - self._clock.monotonic()
@@ -160,16 +164,23 @@ class _Gate:
             await _cancelled(bell)
 
     async def _first(self, *tasks: asyncio.Future[Any]) -> None:
-        """Returns when one of the tasks, or the ending, is done."""
+        """Returns when one of the tasks, or the ending, is done; says meanwhile, every 5 s, why it waits."""
         awaited = {*tasks, self._ending} if self._ending is not None else {*tasks}
-        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        while not any(task.done() for task in awaited):
+            due = self._told + WHY_EVERY - self._clock.monotonic()
+            why = asyncio.ensure_future(self._clock.sleep(max(due, 0.0)))
+            try:
+                await asyncio.wait({*awaited, why}, return_when=asyncio.FIRST_COMPLETED)
+                if why.done():
+                    self._tell()
+            finally:
+                await _cancelled(why)
 
-    def _tell(self, finding: Finding) -> None:
-        now = self._clock.monotonic()
-        if self._attempts == 1 or now - self._told >= WHY_EVERY:
-            self._told = now
-            elapsed = now - self._started
-            self._on_wait(Waiting(finding.id, finding.claim, elapsed, max(self._remaining(), 0.0), finding.outcome))
+    def _tell(self) -> None:
+        now = self._told = self._clock.monotonic()
+        last = self._last.outcome if self._last is not None else None
+        remaining = max(self._remaining(), 0.0)
+        self._on_wait(Waiting(self._check.id, self._check.claim, now - self._started, remaining, last))
 
     def _overdue(self, limit: float) -> Failed:
         return Failed(
