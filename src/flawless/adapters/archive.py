@@ -63,7 +63,7 @@ class Archive:
 
     def _write(self, folder: Path, report: Mapping[str, Any], text: str, now: datetime) -> Path:
         """Another report of the same millisecond moves this one to the next."""
-        folder.mkdir(parents=True, exist_ok=True)
+        ensure_private_folder(folder)
         path = folder / f"{_REPORT}{report_stamp(now)}.json"
         document = json.dumps(report, indent=2, ensure_ascii=True) + "\n"
         try:

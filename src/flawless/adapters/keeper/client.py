@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
+from flawless.adapters.files import ensure_private_folder
 from flawless.adapters.keeper.endpoint import address
 from flawless.adapters.keeper.program import ERRORS
 from flawless.adapters.keeper.record import Record
@@ -174,7 +175,7 @@ class Keeper:
 
 def _launch(run_folder: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A process far from our terminal, our folder and our other descriptors, and what it is spoken to through."""
-    run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ensure_private_folder(run_folder)
     root = Path(__file__).resolve().parents[3]
     code = f"import sys; sys.path.insert(0, {str(root)!r})\nfrom flawless.adapters.keeper.program import main; main()"
     ours, theirs = socket.socketpair()
