@@ -248,7 +248,9 @@ async def test_key_mode(tmp_path: Path, key: str, base_url: str, environment: st
     if isinstance(outcome, Failed):
         assert outcome.reason is Reason.API_KEY_MODE
         assert key not in repr(outcome)
-        assert Address.of(base_url, None).host in outcome.cause  # type: ignore[union-attr] - a wrong one has an address
+        address = Address.of(base_url, None)
+        assert address is not None
+        assert address.host in outcome.cause
 
 
 async def test_a_tunnel_makes_the_address_public(tmp_path: Path) -> None:

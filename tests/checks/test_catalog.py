@@ -1,0 +1,124 @@
+"""The catalog and the checks are the same list."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from flawless import checks
+from flawless.adapters import supervision
+from flawless.adapters.sockets import SystemSockets, is_free
+from flawless.checks.catalog import CATALOG, Occasion, Surroundings, artefacts, preflight
+from flawless.checks.ports import World
+from support.manifests import manifest_in
+
+EVERYTHING = """
+[env]
+require = ["A"]
+[paths]
+writable = ["storage", "logs", "storage/*"]
+[database]
+url = "embedded"
+[database.migrate]
+tool = "command"
+apply = ["make", "migrate"]
+pending = ["sh", "-c", "true"]
+[artefacts.client]
+path = "out.js"
+build = ["npx", "prisma", "generate"]
+[services.backend]
+role = "backend"
+command = ["node", "server.js"]
+port = 3001
+ready = [{ exec = ["/usr/bin/curl", "-f"] }]
+[services.frontend]
+role = "frontend"
+command = ["/opt/node", "server.js"]
+port = 3000
+[services.worker]
+role = "worker"
+command = ["node", "worker.js"]
+"""
+ID = re.compile(r"[a-z]+\.[a-z]+(:.+)?")
+ANSWERED_BY_A_STEP = {"migrations.applied"}
+"""The step that applies migrations answers for them: asking and applying are one act under one lock."""
+
+
+async def no_pids() -> Mapping[str, frozenset[int]]:
+    return {}
+
+
+def surroundings(root: Path) -> Surroundings:
+    world = World(SystemSockets(), is_free, no_pids, supervision.supervision_of, supervision.stack_of)
+    return Surroundings(world, lambda program, directory, path: Path(program), (root / "logs", root / ".flawless"))
+
+
+def check_classes() -> dict[str, str]:
+    """Every class of flawless.checks that can be asked, with the first part of its id as its source writes it."""
+    found = {}
+    for module in sorted(Path(checks.__file__).parent.glob("*.py")):
+        for node in ast.parse(module.read_text()).body:
+            names = {getattr(one, "name", "") for one in node.body} if isinstance(node, ast.ClassDef) else set()
+            if isinstance(node, ast.ClassDef) and "ask" in names and not any(_is_protocol(base) for base in node.bases):
+                text = ast.unparse(node)
+                [head] = set(re.findall(r"^    id = '([a-z.]+)'|return f'([a-z]+\.[a-z]+)[:{]", text, re.MULTILINE))
+                found[f"{module.stem}.{node.name}"] = head[0] or head[1]
+    return found
+
+
+def _is_protocol(base: ast.expr) -> bool:
+    return isinstance(base, ast.Name) and base.id == "Protocol"
+
+
+def test_every_check_has_an_entry_and_every_entry_a_check() -> None:
+    """No check is missing from the list, and nothing is listed that nobody asks."""
+    classes = check_classes()
+    assert set(classes.values()) | ANSWERED_BY_A_STEP == {entry.id for entry in CATALOG}
+    for name in classes:
+        module, _, kind = name.partition(".")
+        assert hasattr(getattr(importlib.import_module(f"flawless.checks.{module}"), kind), "claim")
+
+
+def test_entries_are_complete() -> None:
+    """Each entry has an id of its own, a claim, an explanation and an occasion."""
+    assert len({entry.id for entry in CATALOG}) == len(CATALOG)
+    for entry in CATALOG:
+        assert ID.fullmatch(entry.id)
+        assert entry.occasions
+        assert entry.claim.strip(".") == entry.claim
+        assert entry.doc.endswith(".")
+
+
+def test_preflight_asks_in_catalog_order(tmp_path: Path) -> None:
+    """Whichever the manifest, the checks come in the catalog's order, each with an id of its own."""
+    manifest = manifest_in(tmp_path, EVERYTHING)
+    asked = [*preflight(manifest, surroundings(tmp_path)), *artefacts(manifest).values()]
+    ids = [check.id for check in asked]
+    assert len(set(ids)) == len(ids)
+    assert all(ID.fullmatch(one) for one in ids)
+    order = [entry.id for entry in CATALOG if Occasion.PREFLIGHT in entry.occasions]
+    heads = [one.partition(":")[0] for one in ids]
+    assert heads == sorted(heads, key=order.index)
+    assert set(heads) == set(order)
+
+
+def test_what_is_asked_of_a_manifest(tmp_path: Path) -> None:
+    """Every port, every folder once, every program once however many want it."""
+    ids = [check.id for check in preflight(manifest_in(tmp_path, EVERYTHING), surroundings(tmp_path))]
+    assert [one for one in ids if not one.startswith("env.")] == [
+        *("port.free:backend", "port.free:frontend"),
+        *("disk.writable:storage", "disk.writable:logs", "disk.writable:storage/*", "disk.writable:.flawless"),
+        *("tool.installed:node", "tool.installed:curl", "tool.installed:make", "tool.installed:sh"),
+        "tool.installed:npx",
+    ]
+
+
+def test_claims_are_sentences(tmp_path: Path) -> None:
+    """Every check says what holds when it passes, and none of the preflight ones is optional."""
+    manifest = manifest_in(tmp_path, EVERYTHING)
+    for check in [*preflight(manifest, surroundings(tmp_path)), *artefacts(manifest).values()]:
+        assert check.claim
+        assert not check.optional
