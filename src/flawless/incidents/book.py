@@ -243,14 +243,13 @@ class IncidentBook:
         return next((known.severity for known in self._known.all() if known.id == incident), Severity.CRITICAL)
 
     def _clean_opening(self, opening: Opening) -> Opening:
-        clean = self._redact(
-            {"summary": opening.summary, "details": dict(opening.details), "next_steps": list(opening.next_steps)}
-        )
+        said = {"summary": opening.summary, "details": opening.details, "next_steps": opening.next_steps}
+        clean = self._redact(_tree(said))
         return replace(opening, **{**clean, "next_steps": tuple(clean["next_steps"])})
 
     def _record(self, type_: EventType, message: str, severity: Severity, metadata: Mapping[str, Any]) -> Record:
         now = self._clock.now()
-        clean = self._redact({"message": message, "metadata": dict(metadata)})
+        clean = self._redact(_tree({"message": message, "metadata": metadata}))
         return Record(uuid7(now), now, type_, clean["message"], severity, metadata=clean["metadata"])
 
     def _dropped(self, count: int) -> Record:
@@ -263,6 +262,17 @@ class IncidentBook:
         opening = opening_of(failure, stack=self._stack, severity=Severity.WARN)
         record = self._record(EventType.DETECTED, f"detected: {opening.summary}", Severity.CRITICAL, {"dropped": count})
         return replace(record, opening=opening)
+
+
+def _tree(value: Any) -> Any:
+    """The same as dicts and lists: a redactor of JSON looks into nothing else."""
+    match value:
+        case Mapping():
+            return {key: _tree(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_tree(item) for item in value]
+        case _:
+            return value
 
 
 def _unavailable(failed: Failed) -> Exception:
