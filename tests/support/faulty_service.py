@@ -1,0 +1,366 @@
+"""A service that does one thing wrong, or nothing: `faulty_service.py [WORD[=ARGUMENT]]...`, carried out in order.
+
+Standard library only, and started with `-I -S`, so that it is up within a tenth of a second. A word of `_STEPS` acts
+before it serves; `answer=NAME` says how it answers, with a name of `_ANSWERS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+Reply = tuple[int, str, str]
+"""Status, content type, body."""
+
+
+class Answers:
+    """How a well service answers. Each fault overrides what it does otherwise."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.deploy_id = os.environ.get("FLAWLESS_DEPLOY_ID", "")
+
+    def get(self, path: str) -> Reply:
+        routes = {
+            "/health/live": self.live,
+            "/health/db": self.db,
+            "/health/status": self.status,
+            "/health/recovery-stats": self.stats,
+            "/": self.page,
+        }
+        return routes[path]() if path in routes else _json({"error": "no such page"}, 404)
+
+    def post(self, path: str) -> Reply:
+        return _json({"error": "no such page"}, 404)
+
+    def live(self) -> Reply:
+        return _json({"status": "alive", "service": self.name, "pid": os.getpid(), "deployId": self.deploy_id})
+
+    def db(self) -> Reply:
+        return _json({"ready": True})
+
+    def status(self) -> Reply:
+        return _json({"status": "healthy", "services": {"db": {"healthy": True}}, "degradedReasons": []})
+
+    def stats(self) -> Reply:
+        return _json({"stats": {"total": 0, "successful": 0, "failed": 0}, "history": []})
+
+    def page(self) -> Reply:
+        return 200, "text/html", f"<title>{self.name}</title>"
+
+
+class Html(Answers):
+    """A parking page on every path."""
+
+    def get(self, path: str) -> Reply:
+        return 200, "text/html", "<!doctype html><title>Parking page</title>"
+
+
+class OtherService(Answers):
+    """The `alive` of another service."""
+
+    def live(self) -> Reply:
+        return _json({"status": "alive", "service": "somebody-else"})
+
+
+class OtherDeploy(Answers):
+    """An older release that still answers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.deploy_id = "20200101T000000Z-000000"
+
+
+class Unready(Answers):
+    """Its database is not ready."""
+
+    def db(self) -> Reply:
+        body = {"ready": False, "lastError": "DB_REFUSED: nobody listens on 127.0.0.1:5999", "degradedReasons": []}
+        return _json(body | {"degradedReasons": ["database unreachable since 14:02"]}, 503)
+
+
+class Degraded(Answers):
+    """`ok` at first sight, and degraded."""
+
+    def status(self) -> Reply:
+        degraded = {"enabled": True, "reason": "queue is 4000 behind"}
+        return _json({"status": "healthy", "services": {"db": {"healthy": True}}, "degraded": degraded})
+
+
+class Unhealthy(Answers):
+    """A required service of it is not healthy."""
+
+    def status(self) -> Reply:
+        services = {"db": {"healthy": False, "error": "connection pool exhausted"}}
+        return _json(
+            {"status": "unhealthy", "services": services, "degradedReasons": ["db: connection pool exhausted"]}
+        )
+
+
+class Recoverable(Unhealthy):
+    """Unhealthy until it is told to recover; only with the admin password, when there is one."""
+
+    helps = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._is_recovered = False
+
+    def status(self) -> Reply:
+        return Answers.status(self) if self._is_recovered else super().status()
+
+    def post(self, path: str) -> Reply:
+        if path != "/health/recover":
+            return super().post(path)
+        self._is_recovered = self.helps
+        return _json({"message": "pool drained and opened again", "attempted": True, "services": ["db"]})
+
+
+class Unrecoverable(Recoverable):
+    """Says that it recovers, and stays unhealthy."""
+
+    helps = False
+
+
+class Hung(Answers):
+    """Accepts and never answers."""
+
+    def get(self, path: str) -> Reply:
+        threading.Event().wait()
+        raise AssertionError("this is never reached")
+
+
+class Frontend(Answers):
+    """Its page is the backend's; without that it says 503."""
+
+    def page(self) -> Reply:
+        try:
+            with urllib.request.urlopen(os.environ["BACKEND_URL"] + "/health/live", timeout=2) as answer:  # noqa: S310 - loopback, given by the test
+                return 200, "text/html", f"<title>{json.load(answer)['service']}</title>"
+        except (OSError, urllib.error.URLError) as error:
+            return 503, "text/html", f"<h1>System Offline</h1>{error}"
+
+
+class Flapping(Answers):
+    """Up for `up` seconds, then away for `down` seconds, and so on."""
+
+    up, down = 2.0, 1.0
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._since = time.monotonic()
+
+    def get(self, path: str) -> Reply:
+        if (time.monotonic() - self._since) % (self.up + self.down) >= self.up:
+            return _json({"status": "down", "degradedReasons": ["connection storm"]}, 503)
+        return super().get(path)
+
+
+_ANSWERS: Final[dict[str, type[Answers]]] = {
+    "ok": Answers,
+    "html": Html,
+    "other-service": OtherService,
+    "other-deploy": OtherDeploy,
+    "unready": Unready,
+    "degraded": Degraded,
+    "unhealthy": Unhealthy,
+    "recoverable": Recoverable,
+    "unrecoverable": Unrecoverable,
+    "hung": Hung,
+    "frontend": Frontend,
+    "flapping": Flapping,
+}
+
+
+class Setup:
+    """What the words have said."""
+
+    def __init__(self) -> None:
+        self.name = Path.cwd().name
+        self.host = "127.0.0.1"
+        self.port = int(os.environ.get("PORT", "0"))
+        self.answer = "ok"
+        self.control: Path | None = None
+        self.record: Path | None = None
+        self.when_serving: list[Callable[[], None]] = []
+
+
+def serve(setup: Setup) -> None:
+    """Listens and answers until it is told to end."""
+    answers = {setup.answer: _ANSWERS[setup.answer](setup.name)}
+
+    def present() -> Answers:
+        word = setup.control.read_text().strip() if setup.control and setup.control.exists() else ""
+        if word.startswith("exit="):
+            os._exit(int(word.removeprefix("exit=")))
+        word = word or setup.answer
+        return answers.setdefault(word, _ANSWERS[word](setup.name)) if word not in answers else answers[word]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._note()
+            self._reply(present().get(self.path))
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self._note()
+            self._reply(present().post(self.path))
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name http.server gives it
+            pass
+
+        def _reply(self, reply: Reply) -> None:
+            status, kind, body = reply
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def _note(self) -> None:
+            if setup.record is not None:
+                line = json.dumps({"method": self.command, "path": self.path, "headers": dict(self.headers)})
+                with setup.record.open("a") as file:
+                    file.write(line + "\n")
+
+    server = _server(setup.host)((setup.host, setup.port), Handler)
+    for act in setup.when_serving:
+        act()
+    server.serve_forever()
+
+
+def _server(host: str) -> type[ThreadingHTTPServer]:
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        daemon_threads = True
+        request_queue_size = 64
+
+    return Server
+
+
+def _exit(_setup: Setup, status: str) -> NoReturn:
+    """`exit=3`: ends at once with this status."""
+    sys.stdout.flush()
+    os._exit(int(status))
+
+
+def _die(_setup: Setup, number: str) -> None:
+    """`signal=9`: ends by this signal."""
+    sys.stdout.flush()
+    os.kill(os.getpid(), int(number))
+
+
+def _wait(_setup: Setup, seconds: str) -> None:
+    """`wait=4`: boots slowly."""
+    time.sleep(float(seconds))
+
+
+def _never_listen(_setup: Setup, _argument: str) -> NoReturn:
+    while True:
+        time.sleep(3600)
+
+
+def _print(_setup: Setup, text: str) -> None:
+    r"""`print=a\x1b[2Jb`: one line, in which Python's escapes are resolved."""
+    sys.stdout.write(text.encode().decode("unicode_escape") + "\n")
+    sys.stdout.flush()
+
+
+def _print_lines(_setup: Setup, count: str) -> None:
+    sys.stdout.write("".join(f"line {number}\n" for number in range(int(count))))
+    sys.stdout.flush()
+
+
+def _print_variable(_setup: Setup, name: str) -> None:
+    """`print-env=NAME`: what a careless service does with its secrets."""
+    sys.stdout.write(f"{name} is {os.environ.get(name, 'not set')}\n")
+    sys.stdout.flush()
+
+
+def _exit_after(setup: Setup, argument: str) -> None:
+    """`exit-after=0.5:1`: serves for so long, then ends with this status."""
+    seconds, _, status = argument.partition(":")
+    timer = threading.Timer(float(seconds), os._exit, (int(status or "1"),))
+    timer.daemon = True
+    setup.when_serving.append(timer.start)
+
+
+def _stop_itself(setup: Setup, _argument: str) -> None:
+    """Frozen as soon as it listens: the kernel goes on accepting for it."""
+    setup.when_serving.append(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+
+
+def _leave_heir(setup: Setup, _argument: str) -> None:
+    """A grandchild in a session of its own, deaf to SIGTERM, that holds the listening socket for ever."""
+
+    def fork() -> None:
+        if os.fork() == 0:
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _never_listen(setup, "")
+
+    setup.when_serving.append(fork)
+
+
+def _ignore_term(_setup: Setup, _argument: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _flap(setup: Setup, argument: str) -> None:
+    """`flap=0.6:0.4`: up and away, in turns."""
+    up, _, down = argument.partition(":")
+    Flapping.up, Flapping.down = float(up), float(down)
+    setup.answer = "flapping"
+
+
+def _set(field: str, convert: Callable[[str], object] = str) -> Callable[[Setup, str], None]:
+    return lambda setup, argument: setattr(setup, field, convert(argument))
+
+
+def _json(body: object, status: int = 200) -> Reply:
+    return status, "application/json", json.dumps(body)
+
+
+_STEPS: Final[dict[str, Callable[[Setup, str], None]]] = {
+    "answer": _set("answer"),
+    "name": _set("name"),
+    "port": _set("port", int),
+    "host": _set("host"),
+    "control": _set("control", Path),
+    "record": _set("record", Path),
+    "exit": _exit,
+    "signal": _die,
+    "wait": _wait,
+    "silent": _never_listen,
+    "print": _print,
+    "print-lines": _print_lines,
+    "print-env": _print_variable,
+    "exit-after": _exit_after,
+    "freeze": _stop_itself,
+    "heir": _leave_heir,
+    "ignore-term": _ignore_term,
+    "flap": _flap,
+}
+
+
+def main(words: list[str]) -> None:
+    setup = Setup()
+    for word in words:
+        name, _, argument = word.partition("=")
+        _STEPS[name](setup, argument)
+    serve(setup)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
