@@ -199,7 +199,7 @@ def _incidents(state: Path) -> dict[str, int]:
 
 
 def _holder(state: Path) -> Holder | None:
-    """Who deploys at this moment. Without its note the lock is not tried: a deploy that begins now would find it taken."""
+    """Who deploys now. Without its note the lock is not tried: a deploy that begins now would find it taken"""
     folder = state / "lock"
     if not (folder / "deploy.json").exists():
         return None
