@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,7 +120,7 @@ class PortFree:
         stack = self.table.world.stack_of(pid)
         if stack is not None:
             cause = f"port {self.port} for {self.service} is held by a service of another Flawless stack"
-            steps = (f"stop it there: cd {stack} && flawless stop", self._move())
+            steps = (f"stop it there: cd {shlex.quote(stack)} && flawless stop", self._move())
             return Failed(Reason.PORT_HELD_FOREIGN, cause, (*evidence, f"it runs in {stack}"), steps)
         return self._foreign(first, pid, evidence)
 

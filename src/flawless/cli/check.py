@@ -1,46 +1,58 @@
-"""`flawless check`: the preflight questions, and nothing is changed."""
+"""flawless check: the preflight questions, and nothing is changed."""
 
 from __future__ import annotations
 
 import asyncio
 import difflib
-import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from flawless.cli import document
 from flawless.cli.options import Common, common
+from flawless.cli.page import Line, Span, line, result, table, wrapped
 from flawless.core.errors import UsageError
-from flawless.core.plain import printable
 
 if TYPE_CHECKING:
     from flawless.core.check import Check, Finding
     from flawless.wiring import Stack
 
-LIMIT = 5.0
+LIMIT: Final = 5.0
 """Seconds a check may take."""
 
+_WIDEST: Final = 120
+_SIGNS: Final = {"PASS": ("✓", "green"), "WARN": ("!", "yellow"), "FAIL": ("✗", "red"), "SKIP": ("-", "dim")}
+_COUNTED: Final = {"FAIL": "failed", "WARN": "with a warning", "SKIP": "not asked"}
+_HELP: Final = """The preflight checks, all at once; nothing is changed.
 
-@click.command(help="Ask the preflight checks; nothing is changed.")
+An ID is a check's whole id or its kind: `port.free:backend`, or `port.free` for every port.
+
+\b
+Exit code: 0 all passed, 1 otherwise.
+"""
+
+
+@click.command(name="check", help=_HELP)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--list", "listing", is_flag=True, help="Show every check, with its id, and ask none.")
+@click.option("--list", "listing", is_flag=True, help="Show every check with its id, and ask none.")
 @common
 def command(flags: Common, ids: tuple[str, ...], *, listing: bool) -> int:
     if listing:
-        _show_list(as_json=flags.json)
+        _list(flags)
         return 0
     from flawless.wiring import Stack
 
     stack = Stack.load(flags.config, flags.environment)
     findings = asyncio.run(_ask(_chosen(_all(stack), ids)))
-    told: Any = stack.redact([finding.to_json() | {"next_steps": _steps(finding)} for finding in findings])
-    passed = not any(finding.failure and not finding.optional for finding in findings)
+    told: list[dict[str, Any]] = stack.redact([to_json(finding) for finding in findings])
+    code = int(any(finding.failure and not finding.optional for finding in findings))
     if flags.json:
-        click.echo(json.dumps(_document(stack, told, passed=passed), indent=2))
+        document.write(_document(stack, told, code))
     else:
-        click.echo(to_text(told, verbose=flags.verbose), nl=False)
-    return 0 if passed else 1
+        page = result(flags)
+        page.write(*to_lines(told, min(page.width, _WIDEST)))
+    return code
 
 
 def _all(stack: Stack) -> list[Check]:
@@ -79,48 +91,64 @@ async def _ask(checks: Sequence[Check]) -> list[Finding]:
     return await asyncio.gather(*(ask(check, LIMIT) for check in checks))
 
 
-def _steps(finding: Finding) -> list[str]:
-    return list(finding.failure.next_steps) if finding.failure else []
+def to_json(finding: Finding) -> dict[str, Any]:
+    """The outcome of CONTRACTS 5, with every next step."""
+    told = finding.to_json()
+    steps = finding.failure.next_steps if finding.failure else [told["next_step"]] if told["next_step"] else []
+    return told | {"next_steps": list(steps)}
 
 
-def _document(stack: Stack, told: Sequence[Mapping[str, Any]], *, passed: bool) -> dict[str, Any]:
+def _document(stack: Stack, told: Sequence[Mapping[str, Any]], code: int) -> dict[str, Any]:
     return {
-        "schema_version": 1,
         "name": stack.name,
         "environment": stack.manifest.environment,
-        "result": "success" if passed else "failure",
-        "exit_code": 0 if passed else 1,
+        "result": "failure" if code else "success",
+        "exit_code": code,
         "checks": told,
     }
 
 
-def to_text(told: Sequence[Mapping[str, Any]], *, verbose: bool) -> str:
-    """A line a check; what is wrong follows with its evidence and what to do."""
-    lines = []
+def to_lines(told: Sequence[Mapping[str, Any]], width: int) -> Iterator[Line]:
+    """A line a check; then, in one list, whatever is wrong, with what to do."""
+    yield from table([_row(one) for one in told], indent="")
     for one in told:
-        code = f"  {one['code']}" if one["code"] else ""
-        lines.append(f"{one['status']:<4}  {one['id']}{code}")
-        if one["status"] != "PASS" or verbose:
-            lines += [f"        {line}" for line in one["evidence"]]
-        steps = one["next_steps"] or ([one["next_step"]] if one["next_step"] else [])
-        lines += [f"        next: {step}" for step in steps]
-    lines.append(_summary(told))
-    return "".join(printable(line) + "\n" for line in lines)
+        if one["status"] in {"FAIL", "WARN"}:
+            yield ()
+            yield from _problem(one, width)
+    yield ()
+    yield line(_summary(told))
+
+
+def _row(one: Mapping[str, Any]) -> tuple[Span, ...]:
+    sign, style = _SIGNS[one["status"]]
+    said = one["code"] or (one["evidence"][0] if one["evidence"] else one["claim"])
+    return Span(sign, style), Span(one["id"]), Span(said, style if one["code"] else "dim")
+
+
+def _problem(one: Mapping[str, Any], width: int) -> Iterator[Line]:
+    style = _SIGNS[one["status"]][1]
+    yield line(Span(one["code"], f"bold {style}"), f"  {one['id']}")
+    for text in one["evidence"]:
+        yield from wrapped(text, width, (Span("  "),))
+    for step in one["next_steps"]:
+        yield from wrapped(step, width, (Span("  next: ", "cyan"),))
 
 
 def _summary(told: Sequence[Mapping[str, Any]]) -> str:
-    count = {status: sum(one["status"] == status for one in told) for status in ("FAIL", "WARN", "SKIP")}
-    words = {"FAIL": "failed", "WARN": "with a warning", "SKIP": "not asked"}
-    said = ", ".join(f"{number} {words[status]}" for status, number in count.items() if number)
-    return f"{len(told)} checks" + (f", {said}" if said else ", all passed")
+    counts = {word: sum(one["status"] == status for one in told) for status, word in _COUNTED.items()}
+    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{len(told)} checks: {said or 'all passed'}"
 
 
-def _show_list(*, as_json: bool) -> None:
+def _list(flags: Common) -> None:
+    """The catalog: it is the same for every stack, so no manifest is needed."""
     from flawless.checks.catalog import CATALOG
 
     entries = [{"id": one.id, "claim": one.claim, "asked": list(one.occasions), "about": one.doc} for one in CATALOG]
-    if as_json:
-        click.echo(json.dumps({"schema_version": 1, "checks": entries}, indent=2))
+    if flags.json:
+        document.write({"checks": entries})
         return
-    for one in entries:
-        click.echo(f"{one['id']:<20} {' '.join(one['asked']):<10} {one['claim']}\n{'':<32}{one['about']}")
+    page = result(flags)
+    for one in CATALOG:
+        page.say(Span(one.id, "bold"), f"  ({', '.join(one.occasions)})  {one.claim}")
+        page.write(*wrapped(one.doc, min(page.width, _WIDEST), (Span("    "),), "dim"))
