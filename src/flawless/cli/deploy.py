@@ -10,6 +10,7 @@ import click
 
 from flawless.cli.interruption import interruptions
 from flawless.cli.options import Common, common
+from flawless.cli.streams import go_on_unheard
 
 if TYPE_CHECKING:
     from flawless.core.event import Reader
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def command(flags: Common, *, json_lines: bool) -> int:
     from flawless.wiring import Stack
 
+    go_on_unheard()
     return asyncio.run(deploy(Stack.load(flags.config, flags.environment), flags, json_lines=json_lines))
 
 

@@ -10,6 +10,7 @@ import click
 
 from flawless import __version__
 from flawless.cli.options import before_the_verb
+from flawless.cli.streams import ensure_open
 from flawless.core.errors import FlawlessError
 
 USAGE: Final = 64
@@ -70,6 +71,7 @@ def flawless(context: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process. Only here does an error become an exit code."""
+    ensure_open()
     sys.exit(run(arguments))
 
 

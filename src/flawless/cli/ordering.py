@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from flawless.cli.interruption import interruptions
 from flawless.cli.options import Common
+from flawless.cli.streams import go_on_unheard
 from flawless.core.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def carry_out(order: Order, flags: Common, services: Sequence[str], *, everythin
 
     if everything and services:
         raise UsageError("--all stops everything: give it no names", next_steps=["flawless stop --all"])
+    go_on_unheard()
     stack = Stack.load(flags.config, flags.environment)
     done = asyncio.run(_ordered(stack, order, flags, services, everything=everything))
     _tell(order, done, flags)
