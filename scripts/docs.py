@@ -52,6 +52,7 @@ TYPES: Final = {
     "Any": "any JSON",
     "Mapping[str, Any]": "object",
     "tuple[str, ...]": "list of texts",
+    "Sequence[str]": "list of texts",
     "None": "null",
 }
 
@@ -154,8 +155,9 @@ def events() -> str:
     kinds = {kind.name: kind for kind in event.Event.__subclasses__()}.values()
     return _document(
         "# Events",
-        "Everything a deploy does is told once, as an event. The terminal, the journal, the log `logs/flawless.jsonl`, "
-        "the report and the incidents all read the same stream; `flawless deploy --json-lines` prints it. "
+        "Everything a deploy does is told once, as an event. The terminal, the journal, the log "
+        "`logs/flawless-*.jsonl`, the report and the incidents all read the same stream; "
+        "`flawless deploy --json-lines` prints it. "
         "Each event is one JSON object on one line. Secrets are taken out before anything reads it.",
         "This page is generated from `src/flawless/core/event.py`.",
         "Every event has these fields, and its own beside them:",

@@ -177,13 +177,14 @@ def test_every_relative_link_leads_somewhere() -> None:
 # --- commands --------------------------------------------------------------------------------------------------------
 
 COMMAND = re.compile(r"(?<![\w./-])flawless (?=[a-z-])")
-END = re.compile(r"&&|\|\||[;|,\n()`\"'#]| \(|: |\.$|\.\s")
+END_OF_COMMAND = re.compile(r"&&|[;|\n()#]")
+END_IN_SENTENCE = re.compile(r"&&|[;|\n()#,`\"']|: |\.$|\.\s")
 
 
-def commands_in(text: str) -> Iterator[str]:
+def commands_in(text: str, end: re.Pattern[str] = END_IN_SENTENCE) -> Iterator[str]:
     """Each `flawless ...` in a text, up to where the shell or the sentence goes on."""
     for match in COMMAND.finditer(text):
-        yield END.split(text[match.start() :], maxsplit=1)[0].strip()
+        yield end.split(text[match.start() :], maxsplit=1)[0].strip()
 
 
 def code_in(path: Path) -> Iterator[str]:
@@ -212,7 +213,7 @@ def literals(path: Path) -> Iterator[str]:
 def shown_as_code() -> Iterator[tuple[str, str]]:
     """Every command in the documents and the reason pages, with the place."""
     for path in [*documents(), REASONS]:
-        yield from ((path.name, command) for code in code_in(path) for command in commands_in(code))
+        yield from ((path.name, command) for code in code_in(path) for command in commands_in(code, END_OF_COMMAND))
 
 
 def said_in_sentences() -> Iterator[tuple[str, str]]:
@@ -224,14 +225,14 @@ def said_in_sentences() -> Iterator[tuple[str, str]]:
                     yield str(path.relative_to(ROOT)), command
 
 
-def refusal(words: Sequence[str]) -> str | None:
+def refusal(words: Sequence[str]) -> Exception | None:
     """Why the command line would not understand these words; nothing is run."""
     try:
         parse(flawless, "flawless", list(words))
     except click.exceptions.Exit:
         return None  # --help and --version end here
     except (click.ClickException, ImportError) as error:
-        return str(error)
+        return error
     return None
 
 
@@ -244,13 +245,14 @@ def parse(command: click.Command, name: str, words: list[str]) -> None:
         parse(below, str(found), words)
 
 
-def refusal_of_sentence(words: list[str]) -> str | None:
-    """The same, where the sentence may go on behind the command: "flawless deploy builds it"."""
+def refusal_of_sentence(words: list[str]) -> Exception | None:
+    """The same, where the sentence may go on behind the command, or leave its arguments out."""
     verb = flawless.get_command(click.Context(flawless), words[0])
     least = 2 if isinstance(verb, click.Group) and len(words) > 1 else 1
-    tails = [n for n in range(least, len(words)) if not any(word.startswith("-") for word in words[n:])]
-    why = refusal(words)
-    return None if any(refusal(words[:n]) is None for n in tails) else why
+    ends = [n for n in range(least, len(words)) if not any(word.startswith("-") for word in words[n:])]
+    refusals = [refusal(words), *(refusal(words[:n]) for n in ends)]
+    is_understood = any(why is None or isinstance(why, click.MissingParameter) for why in refusals)
+    return None if is_understood else refusals[0]
 
 
 def wrong_id(words: Sequence[str]) -> str | None:
