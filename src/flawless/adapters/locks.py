@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
-from flawless.adapters.files import ensure_private_folder, write_atomically
+from flawless.adapters.files import ensure_private_folder, is_full, write_atomically
+from flawless.adapters.keeper.tree import read_stat
 from flawless.core.clock import to_stamp
-from flawless.core.errors import LockHeld
+from flawless.core.errors import CommandFailed, LockHeld
+
+MOMENT: Final = 1.0
+"""Seconds for which a holder without a note is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +58,63 @@ class DeployLock:
 
     @contextmanager
     def held(self, command: str, now: datetime) -> Iterator[Holder]:
-        """Holds the lock for the time of the block. Raises LockHeld, which names the holder."""
-        ensure_private_folder(self._folder)
-        lock = self._lock()
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise _held(self._read()) from None
+        """Holds the lock for the time of the block. Raises LockHeld, which names the holder, or CommandFailed."""
+        lock = self._acquired()
         try:
             holder = Holder(os.getpid(), _user(), to_stamp(now), command, secrets.token_hex(4))
-            write_atomically(self._note, json.dumps(asdict(holder)).encode())
+            # On a full disk it is held all the same, by somebody without a name.
+            with suppress(OSError):
+                write_atomically(self._note, json.dumps(asdict(holder)).encode())
             yield holder
             self._note.unlink(missing_ok=True)
         finally:
             lock.release()
 
+    @contextmanager
+    def tried(self) -> Iterator[bool]:
+        """Holds the lock for the time of the block when nobody does; whether it does. Not to be kept for long."""
+        lock = self._lock()
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _acquired(self) -> FileLock:
+        try:
+            ensure_private_folder(self._folder)
+            return self._waited_for(time.monotonic() + MOMENT)
+        except OSError as error:
+            raise _unusable(self._folder, error) from error
+
+    def _waited_for(self, deadline: float) -> FileLock:
+        """Who holds it without a note only looks, or is about to write one: that is over in a moment."""
+        lock = self._lock()
+        while True:
+            try:
+                lock.acquire(timeout=0.02, poll_interval=0.005)
+            except Timeout:
+                holder = self._read()
+                if holder or time.monotonic() >= deadline:
+                    raise _held(holder) from None
+            else:
+                return lock
+
     def _lock(self) -> FileLock:
         return FileLock(self._folder / "deploy.lock", mode=0o600, is_singleton=False)
 
     def _read(self) -> Holder | None:
-        """The note; None in the moment between the lock and its note."""
+        """The note of a living holder; None in the moment between the lock and its note."""
         try:
-            return Holder(**json.loads(self._note.read_bytes()))
+            holder = Holder(**json.loads(self._note.read_bytes()))
         except FileNotFoundError:
             return None
+        stat = read_stat(holder.pid)
+        return holder if stat and not stat.dead else None
 
 
 def _held(holder: Holder | None) -> LockHeld:
@@ -83,6 +123,20 @@ def _held(holder: Holder | None) -> LockHeld:
     if holder:
         steps.append(f"end it in good order: kill -INT {holder.pid}")
     return LockHeld(f"another Flawless command holds the deploy lock: {who}", evidence=[who], next_steps=steps)
+
+
+def _unusable(folder: Path, error: OSError) -> CommandFailed:
+    full = is_full(error)
+    room = f"make room: df -h {shlex.quote(str(folder.parent))}"
+    rights = (
+        f"see whom it belongs to: ls -ld {shlex.quote(str(folder.parent))} {shlex.quote(str(folder.parent.parent))}"
+    )
+    return CommandFailed(
+        "the deploy lock cannot be taken: " + ("the disk is full" if full else "no file can be written beside it"),
+        code="DISK_FULL" if full else "DISK_NOT_WRITABLE",
+        evidence=[f"{folder}: {error.strerror or error}", "nothing was done"],
+        next_steps=[room if full else rights],
+    )
 
 
 def _user() -> str:
