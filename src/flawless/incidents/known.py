@@ -6,6 +6,7 @@ A copy, and never the truth: the database is, and after a drain it is asked agai
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -46,8 +47,11 @@ class KnownOpen:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(known.fingerprint, known.severity)
         temporary = self._folder / f".{path.name}"
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps({**asdict(known), "id": str(known.id)}))
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, json.dumps({**asdict(known), "id": str(known.id)}).encode())
+        finally:
+            os.close(descriptor)
         temporary.replace(path)
 
     def discard(self, id_: UUID) -> None:

@@ -113,7 +113,7 @@ class Outbox:
         from filelock import FileLock
 
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(self._folder / "lock", mode=0o600, poll_interval=0.002):
+        with FileLock(self._folder / "lock", mode=0o600, poll_interval=0.002, preserve_lock_file=True):
             yield
 
     def _paths(self) -> list[Path]:

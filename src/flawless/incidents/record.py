@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -37,7 +37,7 @@ class Record:
 
     def to_line(self) -> bytes:
         """One line. What PostgreSQL cannot store (NUL, half a surrogate pair) is written as its escape."""
-        return json.dumps(_storable(asdict(self)), separators=(",", ":")).encode() + b"\n"
+        return json.dumps(_storable(self), separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def of_line(cls, line: bytes) -> Record:
@@ -81,6 +81,8 @@ def _storable(value: Any) -> Any:
             return str(value)
         case datetime():
             return value.isoformat()
+        case Record() | Opening():
+            return {name: _storable(getattr(value, name)) for name in value.__dataclass_fields__}
         case Mapping():
             return {_text(str(key)): _storable(item) for key, item in value.items()}
         case list() | tuple():
