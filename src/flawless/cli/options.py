@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -53,6 +53,11 @@ _OPTIONS = (
 _NAMES = tuple(Common.__dataclass_fields__)
 
 
+READING: Final = frozenset({"check", "db", "doctor", "incidents", "lock", "logs", "plan", "reports", "status"})
+"""Verbs of a stack that do not take the deploy lock. Those that take it settle under it what a killed run has left;
+before these it is done when the lock is free."""
+
+
 def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a verb the common flags, as its first argument; those written before the verb count too."""
 
@@ -60,7 +65,12 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
     def with_common(context: click.Context, /, **given: Any) -> Any:
         own = {name: given.pop(name) for name in _NAMES}
-        return verb(_merged(own, context.parent), **given)
+        flags = _merged(own, context.parent)
+        if _verb(context) in READING:
+            from flawless.wiring.settling import settle_when_free
+
+            settle_when_free(flags.config, flags.environment)
+        return verb(flags, **given)
 
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), with_common)
 
@@ -73,6 +83,13 @@ def before_the_verb(group: Callable[..., Any]) -> Callable[..., Any]:
         return group(**{name: value for name, value in given.items() if name not in _NAMES})
 
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), without_common)
+
+
+def _verb(context: click.Context) -> str | None:
+    """The word behind `flawless`, however many follow it."""
+    while context.parent is not None and context.parent.parent is not None:
+        context = context.parent
+    return context.info_name
 
 
 def _merged(own: dict[str, Any], parent: click.Context | None) -> Common:

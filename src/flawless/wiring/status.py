@@ -20,6 +20,7 @@ from flawless.adapters.services import KeptService
 from flawless.core.service import Running, ServiceState
 from flawless.manifest.document import read_document
 from flawless.manifest.location import find_manifest, find_overlay
+from flawless.wiring.settling import killed_run
 
 if TYPE_CHECKING:
     from flawless.adapters.locks import Holder
@@ -132,7 +133,7 @@ def look(config: Path | None, environment: str | None) -> Picture:
         deploy_id=good.deploy_id if good else None,
         report=_report(path),
         report_path=path,
-        killed=None if holder else _killed(archive),
+        killed=None if holder else killed_run(archive),
     )
 
 
@@ -217,12 +218,3 @@ def _report(path: Path | None) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) else None
-
-
-def _killed(archive: Archive) -> str | None:
-    """The last run, when its journal has no end: it was killed, and nobody has written its report yet."""
-    journals = archive.journals()
-    whole = journals[-1].read_bytes().rstrip(b"\n").split(b"\n") if journals else []
-    if not whole or not whole[-1]:
-        return None
-    return None if b'"event":"run.ended"' in whole[-1] else journals[-1].stem

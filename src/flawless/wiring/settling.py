@@ -1,0 +1,46 @@
+"""What a run that was killed could not write, written by the next command of any kind."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from flawless.adapters.archive import Archive
+from flawless.core.errors import FlawlessError
+from flawless.manifest.location import find_manifest
+
+
+def settle_when_free(config: Path | None, environment: str | None) -> None:
+    """Writes the report and the incident of the last run, when it was killed and nobody holds the deploy lock.
+
+    Reads the end of one file when there is nothing to do. What keeps it from being done (a manifest that is being
+    edited, a full disk) is not the business of the command that only wants to read; the next one tries again.
+    """
+    with suppress(FlawlessError, OSError):
+        if killed_run(_archive(find_manifest(Path.cwd(), config).parent, environment)):
+            _settle(config, environment)
+
+
+def killed_run(archive: Archive) -> str | None:
+    """The deploy id of the last run, when its journal has no end: it was killed, or it still goes on."""
+    newest = max(archive.journals(), key=lambda path: path.stat().st_mtime_ns, default=None)
+    data = newest.read_bytes() if newest else b""
+    whole = data[: data.rfind(b"\n") + 1].splitlines()
+    if newest is None or not whole or b'"event":"run.ended"' in whole[-1]:
+        return None
+    return newest.stem
+
+
+def _archive(root: Path, environment: str | None) -> Archive:
+    state = root / ".flawless"
+    return Archive(state / "environments" / environment if environment else state, root / "logs", "")
+
+
+def _settle(config: Path | None, environment: str | None) -> None:
+    from flawless.wiring.deploying import settle
+    from flawless.wiring.stack import Stack
+
+    stack = Stack.load(config, environment)
+    with stack.lock.tried() as is_ours:
+        if is_ours:
+            settle(stack)
