@@ -70,7 +70,11 @@ class Archive:
             write_atomically(path, document.encode(), exclusively=True)
         except FileExistsError:
             return self._write(folder, report, text, now + timedelta(milliseconds=1))
-        write_atomically(path.with_suffix(".txt"), text.encode())
+        try:
+            write_atomically(path.with_suffix(".txt"), text.encode())
+        except OSError:
+            path.unlink()  # one run, one report: the next try writes both
+            raise
         return path
 
 

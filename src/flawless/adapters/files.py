@@ -70,7 +70,13 @@ class AppendFile:
         sync_folder(path.parent)
 
     def append(self, data: bytes, *, sync: bool) -> None:
-        _write_all(self._descriptor, data)
+        """Raises OSError when the disk is full; then nothing of the line is in the file, and the next may be tried."""
+        before = os.fstat(self._descriptor).st_size
+        try:
+            _write_all(self._descriptor, data)
+        except OSError:
+            os.ftruncate(self._descriptor, before)
+            raise
         if sync:
             os.fsync(self._descriptor)
 
@@ -89,8 +95,12 @@ class Reserve:
         """Fills the reserve. Raises OSError when the disk is full already."""
         if self._path.is_file() and self._path.stat().st_size == self._size:
             return
-        with _created(self._path, 0o600, os.O_TRUNC) as descriptor:
-            _write_all(descriptor, b"\0" * self._size)
+        try:
+            with _created(self._path, 0o600, os.O_TRUNC) as descriptor:
+                _write_all(descriptor, b"\0" * self._size)
+        except OSError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Gives the blocks back to the file system, for whoever writes next."""

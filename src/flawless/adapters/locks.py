@@ -66,8 +66,8 @@ class DeployLock:
             with suppress(OSError):
                 write_atomically(self._note, json.dumps(asdict(holder)).encode())
             yield holder
-            self._note.unlink(missing_ok=True)
         finally:
+            self._note.unlink(missing_ok=True)
             lock.release()
 
     @contextmanager
@@ -108,10 +108,10 @@ class DeployLock:
         return FileLock(self._folder / "deploy.lock", mode=0o600, is_singleton=False)
 
     def _read(self) -> Holder | None:
-        """The note of a living holder; None in the moment between the lock and its note."""
+        """The note of a living holder; None in the moment between the lock and its note, or when it cannot be read."""
         try:
             holder = Holder(**json.loads(self._note.read_bytes()))
-        except FileNotFoundError:
+        except (OSError, ValueError, TypeError):
             return None
         stat = read_stat(holder.pid)
         return holder if stat and not stat.dead else None

@@ -72,9 +72,13 @@ def _rows() -> Iterator[_Row]:
 
 
 def _address(digits: str) -> str:
-    """The kernel writes each 32-bit word of an address in the machine's own byte order."""
+    """The kernel writes each 32-bit word of an address in the machine's own byte order.
+
+    Java binds IPv4 addresses as ::ffff:127.0.0.1; who connects to 127.0.0.1 ends there.
+    """
     words = (int(digits[at : at + 8], 16) for at in range(0, len(digits), 8))
-    return str(ipaddress.ip_address(b"".join(struct.pack("=I", word) for word in words)))
+    address = ipaddress.ip_address(b"".join(struct.pack("=I", word) for word in words))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _all_pids() -> list[int]:

@@ -30,13 +30,20 @@ def complaints(wanted: Wanted, answer: Answer) -> Sequence[str]:
 
 def _complaints(wanted: Wanted, answer: Answer) -> Iterator[str]:
     expected = wanted.status or tuple(range(200, 300))
-    body = answer.json() if wanted.needs_json else None
+    body = _json(answer)
     # A health route may say "not yet" with 503 and tell why in its body, so the body's reasons come first.
-    if wanted.needs_json:
+    if body is not None or answer.status in expected:
         yield from _mismatches(wanted.json, body, "")
         yield from _unhealthy(wanted.required, body)
     if answer.status not in expected:
         yield f"status {answer.status}, not {_any(wanted.status) if wanted.status else 'a 2xx'}"
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
 
 
 def matches(wanted: Any, found: Any) -> bool:
@@ -63,13 +70,15 @@ def _mismatches(wanted: Any, found: Any, path: str) -> Iterator[str]:
                 yield f"{path or 'the body'} is {_shown(found)}, not {_any(wanted)}"
         case _:
             # True == 1 in Python, and not in JSON.
-            if type(wanted) is not type(found) or wanted != found:
+            if isinstance(wanted, bool) is not isinstance(found, bool) or wanted != found:
                 yield f"{path or 'the body'} is {_shown(found)}, not {_shown(wanted)}"
 
 
 def _unhealthy(required: Sequence[str], body: Any) -> Iterator[str]:
     """`degraded.enabled`, then each required service that is not healthy; both dialects of the field are read."""
     if not isinstance(body, Mapping):
+        if required:
+            yield "the body is not an object"
         return
     degraded = body.get("degraded")
     if isinstance(degraded, Mapping) and degraded.get("enabled") is True:
@@ -84,8 +93,9 @@ def _unhealthy(required: Sequence[str], body: Any) -> Iterator[str]:
 
 
 def _is_healthy(service: Mapping[str, Any]) -> bool:
-    """`healthy` decides where it is there, else `ok`."""
-    return service["healthy"] is True if "healthy" in service else service.get("ok") is True
+    """`healthy` or `ok`, whichever dialect it speaks; where it speaks both, neither may say no."""
+    said = [service[word] for word in ("healthy", "ok") if word in service]
+    return bool(said) and all(one is True for one in said)
 
 
 def reasons_of(body: Any) -> Sequence[str]:

@@ -10,8 +10,8 @@ import asyncio
 import errno
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from flawless.checks.answer import Wanted, complaints, reasons_of
 from flawless.core.answer import Answer, Http
@@ -19,6 +19,10 @@ from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.port import Listener, Sockets, answering
 from flawless.core.reason import Reason
 from flawless.core.service import Exit
+
+
+LISTENING_EVERY: Final = 0.05
+"""Seconds between two looks at the socket table while a service boots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,20 @@ class Subject:
 
 async def listening_failure(subject: Subject) -> Failed | None:
     """Why a connection to the service's port would not end at a process of ours; None when it would."""
+    try:
+        return await _listening_failure(subject)
+    except OSError as error:
+        return _unreachable(subject, error)
+
+
+async def _listening_failure(subject: Subject) -> Failed | None:
     assert subject.port is not None
     pids = await subject.pids()
-    listeners = subject.sockets.listeners(subject.port, pids)
-    ends = answering(listeners, subject.host)
+    ends = answering(subject.sockets.listeners(subject.port, pids), subject.host)
+    if any(not one.pids & pids for one in ends):
+        # A process that we started between the two looks is none of theirs: nobody is accused on the first.
+        pids = await subject.pids()
+        ends = answering(subject.sockets.listeners(subject.port, pids), subject.host)
     foreign = [one for one in ends if not one.pids & pids]
     if foreign:
         return _foreign(subject, foreign)
@@ -71,9 +85,9 @@ def _foreign(subject: Subject, foreign: Sequence[Listener]) -> Failed:
 def _not_listening(subject: Subject, elsewhere: Sequence[Listener]) -> Failed:
     places = [f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in elsewhere]
     found = f"it listens on {', '.join(places)}" if places else "it listens on no port"
-    return subject.failed(
-        Reason.SERVICE_NOT_LISTENING, f"{subject.name} runs but does not listen on {subject.netloc}", found
-    )
+    cause = f"{subject.name} runs but does not listen on {subject.netloc}"
+    # Looking at the socket table costs a millisecond, and a service is ready soon after it listens.
+    return replace(subject.failed(Reason.SERVICE_NOT_LISTENING, cause, found), retry_after=LISTENING_EVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,7 @@ class TcpReady:
     """Claims that the service accepts connections on its port."""
 
     subject: Subject
+    attempt: float = 3.0
     optional: bool = False
 
     @property
@@ -95,6 +110,7 @@ class TcpReady:
         failure = await listening_failure(self.subject)
         if failure is not None:
             return failure
+        limit = min(limit, self.attempt)
         try:
             async with asyncio.timeout(limit):
                 _, writer = await asyncio.open_connection(self.subject.host, self.subject.port)
@@ -150,6 +166,8 @@ class HttpReady:
         said = complaints(self.wanted, answer)
         if not said:
             return Passed((f"{answer.status} in {self.path}",), facts=facts)
+        if _json(answer) is None:
+            said = [*said, answer.describe()]
         reasons = [f"it gives as a reason: {reason}" for reason in reasons_of(_json(answer))]
         return self.subject.failed(
             Reason.SERVICE_UNHEALTHY,
@@ -160,8 +178,11 @@ class HttpReady:
         )
 
     def _identity_failure(self, answer: Answer) -> Failed | None:
-        """A body that should be JSON and is not comes from something else; so does another deploy's id."""
-        if self.wanted.needs_json and _json(answer) is None:
+        """A body that should be JSON and is not comes from something else; so does another deploy's id.
+
+        An error page of our own process, which has been proved, is only not ready yet.
+        """
+        if self.wanted.needs_json and _json(answer) is None and answer.status < 400:
             return self._wrong(
                 f"{self.path} is answered, but not by {self.subject.name}: JSON was expected", answer.describe()
             )

@@ -20,7 +20,10 @@ class Answer:
 
     def json(self) -> Any:
         """The body as JSON; raises ValueError when it is none."""
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError("nested deeper than any answer of a service") from error
 
     def describe(self) -> str:
         """Status, content type and the beginning of the body, on one line."""

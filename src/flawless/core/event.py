@@ -6,7 +6,7 @@ deploy that was killed is built from the same events as any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -79,6 +79,7 @@ class WaitingFor(Event):
     """A gate waits: for what, since when, and what the last answer was. Seconds."""
 
     name = "gate.waiting"
+    durable = True
     phase: str
     check: str
     claim: str
@@ -131,8 +132,8 @@ class Failure(Event):
     phase: str
     code: str
     cause: str
-    evidence: tuple[str, ...]
-    next_steps: tuple[str, ...]
+    evidence: Sequence[str]
+    next_steps: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class RolledBack(Event):
     durable = True
     synced = True
     status: str
-    actions: tuple[str, ...]
+    actions: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,9 @@ Reader = Callable[[Stamped], None]
 class Stream:
     """Hands each event to every reader, in order. The journal reads first: an intent is on disk before the act.
 
-    `redact` takes every secret out of an event's fields before any reader sees them.
+    `redact` takes every secret out of an event's fields before any reader sees them. A reader that fails keeps none of
+    the others from reading; its error is raised when all have read. One that has lost whom it tells (a closed
+    terminal, a full disk below a log) is not told any more: that is no reason to end a run.
     """
 
     def __init__(self, clock: Clock, redact: Callable[[Any], Any], *readers: Reader) -> None:
@@ -210,7 +213,30 @@ class Stream:
         self._readers.append(reader)
 
     def tell(self, event: Event) -> None:
-        clean = type(event)(**self._redact(asdict(event)))
+        clean = type(event)(**self._redact(_plain(asdict(event))))
         stamped = Stamped(to_stamp(self._clock.now()), self._clock.monotonic() - self._started, clean)
-        for reader in self._readers:
+        errors = [error for reader in list(self._readers) if (error := self._failed(reader, stamped)) is not None]
+        if errors:
+            raise errors[0]
+
+    def _failed(self, reader: Reader, stamped: Stamped) -> Exception | None:
+        try:
             reader(stamped)
+        except OSError:
+            self._readers.remove(reader)
+        except Exception as error:  # noqa: BLE001 - it is raised when the other readers have read
+            return error
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """What JSON would make of it: a redactor looks into lists and objects, and into nothing else."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case str():
+            return str(value)
+        case _:
+            return value

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from flawless.core.errors import Interrupted
+from flawless.core.clock import from_stamp
+from flawless.core.errors import FlawlessError, Interrupted
 from flawless.core.event import RunEnded, RunStarted, Stamped, Stream, Verdict
 from flawless.core.phase import DeployResult, Phase
 from flawless.deploy import journal
@@ -63,17 +65,36 @@ class Deployment:
         self._orchestrator.interrupt(interrupted)
 
     async def deploy(self) -> Verdict:
-        """Walks the phases, writes the report and the incident, and answers with the verdict."""
+        """Walks the phases, writes the report and the incident, and answers with the verdict.
+
+        The verdict and the report do not depend on what comes behind them: what a full disk keeps from being written
+        then stands in the report as `unfinished`.
+        """
         self.run.tell(self.started)
         verdict = await self._orchestrator.deploy()
-        incident = self._incident()
         if verdict.exit_code in {0, 2}:
-            await self.on_good()
+            with self._unfinished("what should run from now on was not written down"):
+                await self.on_good()
+        incident = None
+        with self._unfinished("the incident was not written down"):
+            incident = self._incident()
         report = write_report(self.builder, self.archive, self.run.clock.now(), incident)
-        await self.incidents.drain(DRAIN_LIMIT)
-        self.run.tell(RunEnded(str(report), incident, None))
-        self.archive.prune(self.run.clock.now())
+        with self._unfinished("the outbox was not emptied"):
+            await self.incidents.drain(DRAIN_LIMIT)
+        with self._unfinished("the end of the run was not written down"):
+            self.run.tell(RunEnded(str(report), incident, None))
+        with self._unfinished("old reports were not removed"):
+            self.archive.prune(self.run.clock.now())
         return verdict
+
+    @contextmanager
+    def _unfinished(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, FlawlessError) as error:
+            said = error.cause if isinstance(error, FlawlessError) else str(error)
+            with suppress(OSError, FlawlessError):  # the report's own reader has it even when the journal has not
+                self.run.note("unfinished", [f"{what}: {said}"])
 
     def _incident(self) -> str | None:
         if self.builder.failure is None:
@@ -87,27 +108,25 @@ def write_report(builder: ReportBuilder, archive: Archive, now: datetime, incide
     return archive.write_report(report, to_text(report), now)
 
 
-def settle_killed(
-    archive: Archive, incidents: Incidents, stream_for: Callable[[Path], Stream], now: datetime
-) -> list[Path]:
+def settle_killed(archive: Archive, incidents: Incidents, stream_for: Callable[[Path], Stream]) -> list[Path]:
     """Writes the report and the incident of every run that could not do so itself. The caller holds the deploy lock.
 
     A journal without its last record, while nobody holds the lock, is a run that was killed.
     """
-    unended = [(path, journal.read(path.read_bytes())) for path in archive.journals()]
     return [
-        _settle(events, archive, incidents, stream_for(path), now)
-        for path, events in unended
-        if events and not journal.is_ended(events)
+        _settle(events, archive, incidents, stream_for(path))
+        for path in archive.journals()
+        if not journal.is_ended(data := path.read_bytes()) and (events := journal.read(data))
     ]
 
 
-def _settle(events: Sequence[Stamped], archive: Archive, incidents: Incidents, stream: Stream, now: datetime) -> Path:
+def _settle(events: Sequence[Stamped], archive: Archive, incidents: Incidents, stream: Stream) -> Path:
+    """Its end is its last sign of life, not the moment in which somebody noticed."""
     builder, failure = killed(events)
     stream.add(builder)
     stream.tell(failure)
     stream.tell(Verdict(DeployResult.ABORTED, None))
     incident = incidents.open_for(builder.failure or {}, builder.deploy_id)
-    report = write_report(builder, archive, now, incident)
+    report = write_report(builder, archive, from_stamp(events[-1].at), incident)
     stream.tell(RunEnded(str(report), incident, None))
     return report

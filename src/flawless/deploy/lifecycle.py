@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from flawless.core.check import Failed, Outcome, Passed
-from flawless.core.errors import CommandFailed, FlawlessError
+from flawless.core.errors import CommandFailed
 from flawless.core.event import Effected, Intended
 from flawless.core.service import Change, ChangeAction, Keeper, Running
 from flawless.deploy.run import Run
@@ -45,7 +45,7 @@ async def bring_up(run: Run, group: Group, names: Sequence[str]) -> None:
     """
     try:
         outcome = await _ready(group, names)
-    except (asyncio.CancelledError, FlawlessError):
+    except BaseException:
         await run.undo.unwind()
         raise
     finally:

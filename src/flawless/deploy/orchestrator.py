@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
+from typing import Final
 
 from flawless.core.check import Failed, Outcome, Passed, Skipped
 from flawless.core.errors import FlawlessError, Interrupted
-from flawless.core.event import Failure, PhaseEnded, PhaseStarted, RolledBack, Verdict
+from flawless.core.event import Event, Failure, PhaseEnded, PhaseStarted, RolledBack, Verdict
 from flawless.core.phase import DeployResult, Phase, PhaseStatus, after
 from flawless.core.reason import Reason
+from flawless.deploy.rollback import Unwound
 from flawless.deploy.run import Run, Step
+
+_TOO_LATE: Final = "the run had committed already: what ran before is forgotten, and what runs now was left running"
 
 
 class Orchestrator:
@@ -25,8 +28,10 @@ class Orchestrator:
         self._run = run
         self._steps = steps
         self._walk: asyncio.Task[Outcome] | None = None
-        self._rollback: asyncio.Task[tuple[PhaseStatus, str | None]] | None = None
+        self._rollback: asyncio.Task[list[Unwound]] | None = None
         self._interrupted: Interrupted | None = None
+        self._is_abandoned = False
+        self._untold: Failed | None = None
 
     async def deploy(self) -> Verdict:
         """The verdict; it has been told already."""
@@ -41,18 +46,28 @@ class Orchestrator:
         """A signal has come: end the walk; come again: end the rollback. After the commit it comes too late."""
         if self._run.is_committed:
             return
-        task = self._rollback if self._interrupted else self._walk
+        self._is_abandoned = self._interrupted is not None
         self._interrupted = interrupted
+        task = self._rollback if self._is_abandoned else self._walk
         if task is not None:
             task.cancel()
 
     async def _enter(self, phase: Phase) -> PhaseStatus:
         self._run.phase = phase
         started = self._run.clock.monotonic()
-        self._run.tell(PhaseStarted(phase))
+        self._tell(PhaseStarted(phase))
         status, because = await self._do(phase)
-        self._run.tell(PhaseEnded(phase, status, self._run.clock.monotonic() - started, because))
+        self._tell(PhaseEnded(phase, status, self._run.clock.monotonic() - started, because))
         return status
+
+    def _tell(self, event: Event) -> None:
+        """What cannot be told fails the next phase: it must never keep us from going back, or from a verdict."""
+        try:
+            self._run.tell(event)
+        except FlawlessError as error:
+            self._untold = self._untold or _refusal(error)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._untold = self._untold or _fault(error)
 
     async def _do(self, phase: Phase) -> tuple[PhaseStatus, str | None]:
         if phase is Phase.FAILURE_ROLLBACK:
@@ -68,15 +83,17 @@ class Orchestrator:
 
     async def _step(self, phase: Phase) -> Outcome:
         """The step's outcome; an interruption, a refusal and a fault of our own are failures like any other."""
-        if (interruption := self._interruption()) is not None:
-            return interruption
+        if (before := self._interruption() or self._untold) is not None:
+            return before
         self._walk = asyncio.ensure_future(self._steps[phase].run(self._run))
         try:
             return await self._walk
-        except asyncio.CancelledError:
-            if (interruption := self._interruption()) is None:
+        except asyncio.CancelledError as cancelled:
+            if (interruption := self._interruption()) is not None:
+                return interruption
+            if _is_being_cancelled():
                 raise
-            return interruption
+            return _fault(cancelled)
         except FlawlessError as error:
             return _refusal(error)
         except Exception as error:  # noqa: BLE001 - a fault of our own must end in a rollback and a report, not in a traceback
@@ -95,31 +112,32 @@ class Orchestrator:
         )
 
     def _fail(self, phase: Phase, failed: Failed) -> None:
-        self._run.tell(Failure(phase, failed.reason, failed.cause, failed.evidence, failed.next_steps))
+        self._tell(Failure(phase, failed.reason, failed.cause, failed.evidence, failed.next_steps))
 
     async def _roll_back(self) -> tuple[PhaseStatus, str | None]:
         if not self._run.undo.pending():
-            self._run.tell(RolledBack("not needed", ()))
+            self._tell(RolledBack("not needed", ()))
             return PhaseStatus.PASSED, "nothing had been changed"
-        self._rollback = asyncio.ensure_future(self._unwind())
-        with suppress(asyncio.CancelledError):
-            await self._rollback
-        left = self._run.undo.pending()
-        if left:
-            undone = tuple(f"NOT DONE: {sentence}" for sentence in left)
-            self._run.tell(RolledBack("failed", (*undone, "the rollback was abandoned by a second interruption")))
-            return PhaseStatus.FAILED, "abandoned"
-        return self._rollback.result()
+        if not self._is_abandoned and not self._run.is_committed:
+            self._rollback = asyncio.ensure_future(self._run.undo.unwind())
+            await asyncio.wait([self._rollback])
+        return self._rolled_back()
 
-    async def _unwind(self) -> tuple[PhaseStatus, str | None]:
-        unwound = await self._run.undo.unwind()
-        failed = [one for one in unwound if one.error]
-        self._run.tell(RolledBack("failed" if failed else "done", tuple(str(one) for one in unwound)))
-        return (PhaseStatus.FAILED, str(failed[0])) if failed else (PhaseStatus.PASSED, None)
+    def _rolled_back(self) -> tuple[PhaseStatus, str | None]:
+        """Tells what was undone, what could not be, and what was left."""
+        unwound, left = self._run.undo.unwound(), self._run.undo.pending()
+        actions = [str(one) for one in unwound] + [f"NOT DONE: {sentence}" for sentence in left]
+        if left:
+            why = _TOO_LATE if self._run.is_committed else "the rollback was abandoned by a second interruption"
+            self._tell(RolledBack("failed", (*actions, why)))
+            return PhaseStatus.FAILED, why
+        failed = next((str(one) for one in unwound if one.error), None)
+        self._tell(RolledBack("failed" if failed else "done", actions))
+        return (PhaseStatus.FAILED, failed) if failed else (PhaseStatus.PASSED, None)
 
     def _judge(self, last: Phase) -> Verdict:
         verdict = self._verdict(last)
-        self._run.tell(verdict)
+        self._tell(verdict)
         return verdict
 
     def _verdict(self, last: Phase) -> Verdict:
@@ -127,6 +145,12 @@ class Orchestrator:
             exit_code = 128 + self._interrupted.signal_number if self._interrupted else 1
             return Verdict(DeployResult.FAILURE, exit_code)
         return Verdict(DeployResult.PARTIAL, 2) if self._run.is_partial else Verdict(DeployResult.SUCCESS, 0)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody ends the whole command; a task below us that was cancelled is a fault of ours."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _refusal(error: FlawlessError) -> Failed:
@@ -138,7 +162,7 @@ def _refusal(error: FlawlessError) -> Failed:
     )
 
 
-def _fault(error: Exception) -> Failed:
+def _fault(error: BaseException) -> Failed:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next

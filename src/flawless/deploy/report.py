@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from flawless.core.clock import from_stamp, to_stamp
+from flawless.core.clock import to_stamp
 from flawless.core.event import (
     Asked,
     Event,
@@ -28,6 +28,9 @@ from flawless.core.reason import Reason
 
 SCHEMA_VERSION: Final = 1
 _LISTS: Final = {"services", "external"}
+"""Each note adds an item."""
+_LONGER: Final = {"unfinished"}
+"""Each note is a list that is added."""
 
 
 class ReportBuilder:
@@ -41,10 +44,10 @@ class ReportBuilder:
         self._rollback: dict[str, Any] | None = None
         self._verdict = Verdict(DeployResult.ABORTED, None)
         self._started: str = ""
-        self._last: str = ""
+        self._elapsed = 0.0
 
     def __call__(self, stamped: Stamped) -> None:
-        self._last = stamped.at
+        self._elapsed = max(self._elapsed, stamped.elapsed)
         self._read(stamped.event, stamped.at)
 
     def _read(self, event: Event, at: str) -> None:
@@ -62,7 +65,7 @@ class ReportBuilder:
             case Noted(key=key, value=value):
                 self._note(key, value)
             case Failure():
-                self._failure = self._failure or _failure(event)
+                self._failure = _failure(event)
             case RolledBack(status=status, actions=actions):
                 self._rollback = {"status": status, "actions": list(actions)}
             case Verdict():
@@ -98,6 +101,8 @@ class ReportBuilder:
         """A later note of the same key adds to what stands there already."""
         if key in _LISTS:
             self._facts.setdefault(key, []).append(value)
+        elif key in _LONGER:
+            self._facts.setdefault(key, []).extend(value)
         elif isinstance(value, Mapping):
             self._facts.setdefault(key, {}).update(value)
         else:
@@ -117,7 +122,8 @@ class ReportBuilder:
             **{key: self._head[key] for key in ("schema_version", "deploy_id", "name", "environment")},
             "started_at": self._started,
             "finished_at": to_stamp(finished),
-            "duration_ms": round((finished - from_stamp(self._started)).total_seconds() * 1000),
+            # What the wall clock says may have been set meanwhile.
+            "duration_ms": round(self._elapsed * 1000),
             "result": self._verdict.result,
             "exit_code": self._verdict.exit_code,
             "versions": self._head["versions"],
@@ -134,6 +140,7 @@ class ReportBuilder:
             "incident_id": incident_id,
             "changes_since_last_good": {"last_good": self._head["last_good"], **self._facts.get("changes", {})},
             "log_tail": self._facts.get("log_tail", {}),
+            "unfinished": self._facts.get("unfinished", []),
         }
 
 
@@ -144,9 +151,12 @@ _NO_DATABASE: Final[Mapping[str, Any]] = {
 }
 
 
-def killed(events: Iterable[Stamped], builder: ReportBuilder | None = None) -> tuple[ReportBuilder, Failure]:
-    """The report of a run that was killed, from its journal, and the failure it ended in."""
-    builder = builder or ReportBuilder()
+def killed(events: Iterable[Stamped]) -> tuple[ReportBuilder, Failure]:
+    """The report of a run that was killed, from its journal, and the failure it ended in.
+
+    What had failed before it was killed stands in the evidence.
+    """
+    builder = ReportBuilder()
     last = None
     phase: str = Phase.PRECHECK
     for stamped in events:
@@ -155,11 +165,15 @@ def killed(events: Iterable[Stamped], builder: ReportBuilder | None = None) -> t
         if isinstance(stamped.event, PhaseStarted):
             phase = stamped.event.phase
     at = last.at if last else "unknown"
+    before = builder.failure
     failure = Failure(
         phase,
         Reason.DEPLOY_KILLED,
         "the deploy was killed before it could say how it ended",
-        (f"its journal ends at {at}, in phase {phase}" + (f", after {last.event.name}" if last else ""),),
+        (
+            f"its journal ends at {at}, in phase {phase}" + (f", after {last.event.name}" if last else ""),
+            *([f"it had failed before: {before['code']} in {before['phase']}: {before['cause']}"] if before else ()),
+        ),
         ("run it again, it goes on from what is there: flawless deploy", "see what runs now: flawless status"),
     )
     return builder, failure

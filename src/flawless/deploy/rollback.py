@@ -34,6 +34,7 @@ class UndoStack:
 
     def __init__(self) -> None:
         self._undos: list[Undo] = []
+        self._unwound: list[Unwound] = []
 
     def push(self, sentence: str, action: Action) -> None:
         self._undos.append(Undo(sentence, action))
@@ -42,14 +43,17 @@ class UndoStack:
         """What would still be undone, newest first."""
         return [undo.sentence for undo in reversed(self._undos)]
 
+    def unwound(self) -> list[Unwound]:
+        """What became of those that were undone so far."""
+        return list(self._unwound)
+
     async def unwind(self) -> list[Unwound]:
         """Undoes everything, newest first. One that fails does not keep the older ones from being undone."""
-        unwound = []
         while self._undos:
-            unwound.append(await self._undone(self._undos[-1]))
+            self._unwound.append(await self._undone(self._undos[-1]))
             # An undo leaves the stack only when it is over: if we are cut short it is still named as left to do.
             self._undos.pop()
-        return unwound
+        return self.unwound()
 
     async def _undone(self, undo: Undo) -> Unwound:
         try:

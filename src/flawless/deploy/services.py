@@ -6,11 +6,12 @@ The deploy's phases and the verbs start and restart all use this; nothing else s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 from flawless.core.check import Check, Failed, Outcome, Passed
+from flawless.core.errors import CommandFailed
 from flawless.core.event import Effected, Intended
 from flawless.core.gate import Patience
 from flawless.core.reason import Reason
@@ -21,7 +22,11 @@ SETTLING = 10.0
 """Seconds beyond the stability window in which a service may fall and stand up again once."""
 
 
+ROOM = 1.0
+"""Seconds a probe gets at the least, when the one before it took all the time there was."""
+
 Task = asyncio.Future[Any]
+T = TypeVar("T")
 
 
 class Recovery(Protocol):
@@ -119,17 +124,20 @@ class Group:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _settled(self, awaited: Collection[Task], failing: Collection[Task]) -> Outcome:
-        """All of `awaited` are done, or the first of `failing`, or of what became ready before, has failed."""
+        """All of `awaited` are done, or the first of `failing`, or of what became ready before, has failed.
+
+        After a failure, an error or a cancellation nothing of this group is under way any more.
+        """
         try:
-            while waiting := {task for task in awaited if not task.done()}:
-                watched = {*waiting, *self._watched(failing)}
-                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-                if _first_failure([*failing, *self._stable.values()]):
+            while True:
+                failed = _first_failure([*failing, *self._stable.values()])
+                waiting = {task for task in awaited if not task.done()}
+                if failed is not None or not waiting:
                     break
-        except asyncio.CancelledError:
+                await asyncio.wait({*waiting, *self._watched(failing)}, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
             await self.aclose()
             raise
-        failed = _first_failure([*failing, *self._stable.values()])
         if failed is not None:
             await self.aclose()
         return failed or Passed()
@@ -140,28 +148,45 @@ class Group:
     async def _bring_up(self, name: str) -> None:
         plan = self.plans[name]
         await asyncio.gather(*(asyncio.shield(self._ups[other]) for other in plan.after if other in self._ups))
-        running = await self._ensure_started(plan)
+        kept = await self._kept(plan)
+        running = kept or await self._start(plan)
+        self._note_service(plan, running, restarted=kept is None)
         self._spawned[name].set()
         self._endings[name] = asyncio.ensure_future(self._ending(name))
         await self._gate(plan, running)
         await self.keepers[name].mark(ready=True)
-        if plan.change.action is not ChangeAction.KEEP:
+        self.started[name] = running = replace(running, ready=True)
+        if kept is None:
             self._stable[name] = asyncio.ensure_future(self._watch_stable(plan, running))
 
-    async def _ensure_started(self, plan: Plan) -> Running:
+    async def _kept(self, plan: Plan) -> Running | None:
+        """What runs and is left as it is; None when there is nothing to keep, or no longer."""
+        if plan.change.action is not ChangeAction.KEEP:
+            return None
         name = plan.change.name
-        keeper = self.keepers[name]
-        if plan.change.action is ChangeAction.KEEP:
-            running = await keeper.look()
-            if running is not None and running.is_alive:
-                return self._note_service(plan, running)
+        running = await self.keepers[name].look()
+        if running is None or not running.is_alive:
+            return None
+        return running if running.keeper_pid is not None else await self._adopted(name, running)
+
+    async def _adopted(self, name: str, orphan: Running) -> Running | None:
+        """Its keeper was killed: a new one takes over what runs from the same; what runs from another is replaced."""
+        launch = await self.launch(name)
+        if dict(launch.fingerprint) != dict(orphan.fingerprint):
+            return None
+        adopted = await _unbroken(self.keepers[name].start(launch))
+        return adopted if adopted.pid == orphan.pid else None
+
+    async def _start(self, plan: Plan) -> Running:
+        name = plan.change.name
+        launch = await self.launch(name)
         self.run.tell(Intended("start", name, {"why": list(plan.change.why)}))
         self.run.undo.push(_sentence(plan), lambda: self._take_back(plan))
-        running = await keeper.start(await self.launch(name))
+        running = await _unbroken(self.keepers[name].start(launch))
         self.run.tell(Effected("start", name, {"pid": running.pid, "port": plan.port}))
-        return self._note_service(plan, running)
+        return running
 
-    def _note_service(self, plan: Plan, running: Running) -> Running:
+    def _note_service(self, plan: Plan, running: Running, *, restarted: bool) -> None:
         self.started[running.name] = running
         self.run.note(
             "services",
@@ -171,22 +196,30 @@ class Group:
                 "pid": running.pid,
                 "port": plan.port,
                 "started_at": running.since,
-                "restarted": plan.change.action is not ChangeAction.KEEP,
+                "restarted": restarted,
             },
         )
-        return running
 
     async def _take_back(self, plan: Plan) -> None:
         """Undoes a start: what ran before runs again, and passes the same gate."""
-        before = await self.keepers[plan.change.name].revert()
-        if before is None or not before.is_alive:
+        name = plan.change.name
+        before = await self.keepers[name].revert()
+        if before is None:
+            if plan.change.action is ChangeAction.REPLACE:
+                raise _not_brought_back(name)
             return
-        for probe in self.probes.readiness(plan.change.name, before):
-            finding = await self.run.wait_for(probe, Patience(plan.ready_limit))
-            if finding.failure is not None:
-                raise GateFailed(finding.failure)
-        await self.keepers[plan.change.name].mark(ready=True)
-        await self.keepers[plan.change.name].commit()
+        ending = self._endings[name] = asyncio.ensure_future(self._ending(name))
+        try:
+            failed = await self._asked_in_order(plan, before, self.run.clock.monotonic() + plan.ready_limit)
+        finally:
+            ending.cancel()
+            await asyncio.wait([ending])
+        if failed is not None:
+            raise CommandFailed(
+                failed.cause, code=failed.reason, evidence=failed.evidence, next_steps=failed.next_steps
+            )
+        await self.keepers[name].mark(ready=True)
+        await self.keepers[name].commit()
 
     async def _ending(self, name: str) -> Failed:
         return await self.probes.ended(name, await self.keepers[name].exited())
@@ -203,7 +236,9 @@ class Group:
     async def _asked_in_order(self, plan: Plan, running: Running, deadline: float) -> Failed | None:
         """The first probe that does not pass before the deadline, which all of them share."""
         for probe in self.probes.readiness(plan.change.name, running):
-            patience = Patience(max(deadline - self.run.clock.monotonic(), 0.001))
+            left = max(deadline - self.run.clock.monotonic(), ROOM)
+            # How long one attempt may take is the probe's own affair: the manifest sets it.
+            patience = Patience(left, attempt=left)
             finding = await self.run.wait_for(probe, patience, ending=self._endings[plan.change.name])
             if finding.failure is not None:
                 return finding.failure
@@ -228,7 +263,8 @@ class Group:
 
     async def _watch_stable(self, plan: Plan, running: Running) -> None:
         check = Stays(plan.change.name, self.probes.readiness(plan.change.name, running))
-        patience = Patience(plan.stable + SETTLING, lasting=plan.stable, ceiling=0.5)
+        total = plan.stable + SETTLING
+        patience = Patience(total, attempt=total, lasting=plan.stable, ceiling=0.5)
         finding = await self.run.wait_for(check, patience, ending=self._endings[plan.change.name])
         if finding.failure is not None:
             await self._note_tail(plan.change.name)
@@ -248,10 +284,11 @@ class Stays:
         self._up = True
 
     async def ask(self, limit: float) -> Outcome:
-        for probe in self._probes:
-            outcome = await probe.ask(limit)
-            if isinstance(outcome, Failed):
-                return self._fell(outcome)
+        """All side by side: one after the other they could take longer than the limit of one."""
+        outcomes = await asyncio.gather(*(probe.ask(limit) for probe in self._probes))
+        fallen = next((outcome for outcome in outcomes if isinstance(outcome, Failed)), None)
+        if fallen is not None:
+            return self._fell(fallen)
         self._up = True
         return Passed()
 
@@ -271,13 +308,32 @@ class Stays:
 
 
 def _first_failure(tasks: Collection[Task]) -> Failed | None:
-    """The failure of the first task that failed; an error that is none of a gate's is raised."""
+    """The failure of the first task that failed; an error that is none of a gate's is raised, a cancellation too."""
     for task in tasks:
-        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        if task.done() and (error := task.exception()) is not None:
             if isinstance(error, GateFailed):
                 return error.failed
             raise error
     return None
+
+
+async def _unbroken(order: Coroutine[Any, Any, T]) -> T:
+    """An order to a keeper is not cut short by a cancellation: the way back must find what it has done."""
+    task = asyncio.ensure_future(order)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _not_brought_back(name: str) -> CommandFailed:
+    return CommandFailed(
+        f"what ran before as {name} could not be started again",
+        code=Reason.DEPLOY_ROLLBACK_FAILED,
+        evidence=[f"nothing runs as {name} now"],
+        next_steps=[f"see what it printed: flawless logs {name} -n 50", "bring it up again: flawless deploy"],
+    )
 
 
 def _sentence(plan: Plan) -> str:

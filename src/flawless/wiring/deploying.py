@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +54,8 @@ class Deploying:
         now = self.stack.clock.now()
         ensure_private_folder(self.stack.state)
         deploy_id = ids.deploy_id(now)
-        self.stack.archive.reserve.ensure()
+        with suppress(OSError):  # on a full disk the journal says so better, with a code and a next step
+            self.stack.archive.reserve.ensure()
         builder = ReportBuilder()
         journal = Journal(self.stack.archive.open_journal(deploy_id))
         run = Run(deploy_id, self.stack.clock, self.stack.stream(journal, builder, *self.readers))
@@ -231,7 +233,7 @@ def settle(stack: Stack) -> list[Path]:
     def stream_for(path: Path) -> Stream:
         return stack.stream(Journal(stack.archive.open_journal(path.stem)))
 
-    return settle_killed(stack.archive, stack.incidents, stream_for, stack.clock.now())
+    return settle_killed(stack.archive, stack.incidents, stream_for)
 
 
 def _tunnel(settings: Settings) -> Iterator[Unsupported]:

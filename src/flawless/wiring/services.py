@@ -168,7 +168,7 @@ class Probes:
         service = self.stack.manifest.settings.services[name]
         subject = self._subject(name, running.deploy_id)
         if service.ready:
-            return [self._check(subject, name, probe) for probe in service.ready]
+            return [self._check(subject, running, probe) for probe in service.ready]
         return [TcpReady(subject) if service.port is not None else StaysAlive(subject)]
 
     def recovery(self, name: str) -> Recovery | None:
@@ -191,17 +191,20 @@ class Probes:
         subject = self._subject(name, None)
         return await exit_failure(subject, exit_, await self.stack.keepers[name].tail(20))
 
-    def _check(self, subject: Subject, name: str, probe: Probe) -> Check:
+    def _check(self, subject: Subject, running: Running, probe: Probe) -> Check:
         match probe:
             case HttpProbe():
                 wanted = Wanted(probe.status, probe.json_subset, probe.required)
                 return HttpReady(subject, self.stack.http, probe.http, wanted, probe.timeout)
             case TcpProbe():
-                return TcpReady(subject)
+                return TcpReady(subject, probe.timeout)
             case ExecProbe():
-                return ExecReady(subject, self._runner(name, probe), probe.exec[0], probe.timeout)
+                return ExecReady(subject, self._runner(subject.name, probe), probe.exec[0], probe.timeout)
+            case LogProbe() if running.ready:
+                # The line has been seen, and the lines behind it may long have pushed it out of what is kept.
+                return StaysAlive(subject)
             case LogProbe():
-                keeper = self.stack.keepers[name]
+                keeper = self.stack.keepers[subject.name]
                 return LogReady(subject, lambda: keeper.tail(50), probe.log)
             case _:
                 assert_never(probe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,14 +50,22 @@ class ConfirmEndState:
     async def _commit(self, run: Run) -> Outcome:
         """From here on there is no way back: what ran before is forgotten, so an interruption is no longer heard."""
         run.is_committed = True
-        await asyncio.gather(*(keeper.commit() for keeper in self.keepers.values()))
-        await asyncio.gather(*(keeper.stop() for keeper in self.leaving.values()))
+        await _all_of(keeper.commit() for keeper in self.keepers.values())
+        await _all_of(keeper.stop() for keeper in self.leaving.values())
         return Passed()
 
     async def _look_again(self, run: Run, group: Group) -> Outcome:
         checks = [*group.last_look(), *self.database()]
         findings = await asyncio.gather(*(run.wait_for(check, LAST_LOOK) for check in checks))
         return next((one.failure for one in findings if one.failure and not one.optional), Passed())
+
+
+async def _all_of(orders: Iterable[Awaitable[None]]) -> None:
+    """Every order is carried out, whichever fails; then the first error is raised."""
+    done = await asyncio.gather(*orders, return_exceptions=True)
+    errors = [one for one in done if one is not None]
+    if errors:
+        raise errors[0]
 
 
 async def _resumed(keeper: Keeper) -> None:
