@@ -114,11 +114,12 @@ class _Gate:
         bell = asyncio.ensure_future(self._clock.sleep(limit + GRACE))
         try:
             await self._first(question, bell)
-            if self._ending is not None and self._ending.done():
-                return self._ending.result()
-            return question.result() if question.done() else self._overdue(limit)
         finally:
             await _cancelled(question, bell)
+        # Asked behind the last await: an ending that came meanwhile must not be settled with the answer before it.
+        if self._ending is not None and self._ending.done():
+            return self._ending.result()
+        return self._overdue(limit) if question.cancelled() else question.result()
 
     def _was_cut_short(self, finding: Finding, limit: float) -> bool:
         """The deadline cut this attempt: its time-out says less than the answer before it."""
@@ -151,7 +152,7 @@ class _Gate:
     async def _pause(self) -> None:
         if self._attempts == 1:
             self._tell()
-        pause = self._patience.pause(self._attempts)
+        pause = self._soonest(self._patience.pause(self._attempts))
         if self._passing_since is not None:
             left = self._passing_since + self._patience.lasting - self._clock.monotonic()
             pause = min(pause, max(left, 0.001))
@@ -162,6 +163,11 @@ class _Gate:
             await self._first(bell)
         finally:
             await _cancelled(bell)
+
+    def _soonest(self, pause: float) -> float:
+        """What is cheap to ask is asked sooner, where the answer says so."""
+        failure = self._last.failure if self._last is not None else None
+        return pause if failure is None or failure.retry_after is None else min(pause, failure.retry_after)
 
     async def _first(self, *tasks: asyncio.Future[Any]) -> None:
         """Returns when one of the tasks, or the ending, is done; says meanwhile, every 5 s, why it waits."""
@@ -195,7 +201,7 @@ class _Gate:
         if finding.failure is None or self._attempts == 1:
             return finding
         noted = finding.failure.because(
-            f"asked {self._attempts} times in {waited:.1f} s (limit {self._patience.total:g} s)"
+            f"asked {self._attempts} times in {waited:.1f} s (limit {self._patience.total:.1f} s)"
         )
         return replace(finding, outcome=noted)
 

@@ -1,0 +1,76 @@
+"""A service that ends: at once, later, well or badly, before or after it was ready. FAILURES 25, 30, 33."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from support.stacks import Stack
+from support.verdicts import assert_failed, assert_gone, assert_never_started
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("print=cannot find module express", "exit=3"), ("exit status 3", "cannot find module express")),
+        (("print=bye", "exit=0"), ("exit status 0", "bye")),
+        (("print=out of luck", "signal=6"), ("signal 6", "out of luck")),
+        (("wait=1.2", "print=gave up on redis", "exit=1"), ("exit status 1 after 1.", "gave up on redis")),
+    ],
+    ids=["status", "zero", "signal", "later"],
+)
+def test_a_service_that_ends_ends_the_gate_now(stack: Stack, words: tuple[str, ...], named: tuple[str, ...]) -> None:
+    """SERVICE_EXITED with the status, the time it lived and its last lines; what needs it was never started."""
+    stack.timeouts(backend_ready="30s")
+    stack.backend(*words)
+    stack.frontend()
+
+    done = stack.deploy()
+
+    report = assert_failed(stack, done, "SERVICE_EXITED", "backend", *named)
+    assert report["failure"]["phase"] == "BACKEND_READY_GATE"
+    assert done.seconds < 8, "the gate waited for its deadline"
+    assert report["log_tail"]["backend"], "the last lines are in the report"
+    assert_gone(stack, "backend")
+    assert_never_started(stack, "frontend")
+
+
+def test_ready_and_dead_within_its_first_seconds_is_not_a_success(stack: Stack) -> None:
+    """The first good answer does not win: what dies inside the stability window fails the deploy."""
+    stack.timeouts(stable="1.5s")
+    stack.backend("exit-after=0.9:7")
+    stack.frontend()
+
+    done = stack.deploy()
+
+    report = assert_failed(stack, done, "SERVICE_EXITED", "backend", "exit status 7")
+    ready = next(phase for phase in report["phases"] if phase["name"] == "BACKEND_READY_GATE")
+    assert ready["status"] == "passed", "it had been ready"
+    assert_gone(stack, "backend")
+    assert_gone(stack, "frontend")
+
+
+def test_signal_9_from_nobody_names_memory_as_a_possible_cause(stack: Stack) -> None:
+    """Where the kernel does not say that memory ran out, the code is SERVICE_EXITED and memory a guess, said as one."""
+    stack.backend("signal=9")
+
+    done = stack.deploy()
+
+    assert_failed(stack, done, "SERVICE_EXITED", "signal 9", "possibly memory")
+    assert_gone(stack, "backend")
+
+
+def test_without_the_stability_window_a_dying_service_would_be_called_live(stack: Stack) -> None:
+    """The window is what finds a service that was ready and dies: a product without it says yes."""
+    stack.timeouts(stable="1.5s")
+    stack.backend("exit-after=0.9:7")
+
+    assert stack.deploy(mutation=_NO_WINDOW).exit_code == 0
+
+
+_NO_WINDOW: Final = """
+from flawless.deploy.services import Group
+async def watch(self, plan, running): return None
+Group._watch_stable = watch
+"""
