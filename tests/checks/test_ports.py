@@ -34,7 +34,7 @@ def port_check(port: int, *, host: str = "127.0.0.1", own: Mapping[str, int] | N
         return {name: frozenset({pid}) for name, pid in (own or {}).items()}
 
     world = World(SystemSockets(), is_free, pids, supervision.supervision_of, supervision.stack_of)
-    return PortFree("backend", host, port, PortTable(world, frozenset({port})))
+    return PortFree("backend", host, port, PortTable(world, frozenset({port}), frozenset({"backend", "worker"})))
 
 
 async def failed(check: PortFree) -> Failed:
@@ -97,8 +97,10 @@ async def test_held_by_our_own_earlier_release() -> None:
         outcome = await port_check(port, own={"backend": pid}).ask(1)
         assert outcome == Passed((f"held by our own backend (pid {pid}), taken over",))
         failure = await failed(port_check(port, own={"backend": 1, "worker": pid}))
+        gone = await failed(port_check(port, own={"renamed": pid}))
     assert "held by worker, another service of this stack" in failure.cause
-    assert failure.next_steps == ("flawless stop worker",)
+    assert failure.next_steps[0] == "flawless stop worker"
+    assert gone.next_steps[0] == "flawless stop"
 
 
 async def test_ours_and_a_strangers() -> None:

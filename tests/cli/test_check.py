@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from flawless.checks.catalog import CATALOG
 from flawless.cli.main import run
 from support.manifests import manifest_in
 from support.postgres import free_port
+from support.stacks import Stack, stack
 from support.strangers import stranger
+
+__all__ = ["stack"]
 
 Command = Callable[..., int]
 
@@ -115,3 +119,33 @@ def test_the_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_manifest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a manifest there is nothing to ask: 78."""
     assert run(["check"]) == 78
+
+
+def test_before_and_after_a_deploy(stack: Stack) -> None:
+    """What a deploy builds is no longer missing, what it runs holds its own port."""
+    stack.service("api")
+    build = [sys.executable, "-c", "open('out.txt', 'w').close()"]
+    stack.manifest["artefacts"] = {"client": {"path": "out.txt", "sources": ["in.txt"], "build": build}}
+    (stack.folder / "in.txt").write_text("")
+    assert "ARTEFACT_MISSING" in stack.run("check").stdout
+    assert not (stack.folder / ".flawless").exists()
+    assert not (stack.folder / "logs").exists()
+
+    deployed = stack.deploy()
+    assert deployed.exit_code == 0, deployed.output
+    after = stack.run("check")
+    assert after.exit_code == 0, after.output
+    assert f"held by our own api (pid {stack.pid('api')}" in after.stdout
+    assert "out.txt is there, and newer than its sources" in after.stdout
+
+
+def test_an_artefact_that_cannot_be_built_ends_the_deploy(stack: Stack) -> None:
+    """A failing build is ARTEFACT_BUILD_FAILED with the tool's last lines, and nothing is started."""
+    stack.service("api")
+    build = [sys.executable, "-c", "raise SystemExit('schema.prisma: line 3')"]
+    stack.manifest["artefacts"] = {"client": {"path": "out.txt", "build": build}}
+    assert stack.deploy().exit_code == 1
+    failure = stack.failure()
+    assert failure["code"] == "ARTEFACT_BUILD_FAILED"
+    assert "| schema.prisma: line 3" in failure["evidence"]
+    assert stack.pid("api") is None

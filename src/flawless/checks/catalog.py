@@ -184,7 +184,7 @@ def _of_environment(manifest: Manifest) -> list[Check]:
 
 def _of_ports(manifest: Manifest, world: World) -> list[Check]:
     ports = {name: (one.host, one.port) for name, one in manifest.settings.services.items() if one.port is not None}
-    table = PortTable(world, frozenset(port for _, port in ports.values()))
+    table = PortTable(world, frozenset(port for _, port in ports.values()), frozenset(manifest.settings.services))
     return [PortFree(name, host, port, table) for name, (host, port) in ports.items()]
 
 

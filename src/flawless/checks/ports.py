@@ -48,10 +48,11 @@ class World:
 
 @dataclass(slots=True)
 class PortTable:
-    """Reads the socket table once for all ports of a stack that are asked side by side."""
+    """Reads the socket table once for all ports of a stack that are asked side by side. `services`: those declared."""
 
     world: World
     ports: frozenset[int]
+    services: frozenset[str] = frozenset()
     _read_at: float = field(default=float("-inf"), repr=False)
     _listeners: Sequence[Listener] = field(default=(), repr=False)
     _own: asyncio.Future[Mapping[str, frozenset[int]]] | None = field(default=None, repr=False)
@@ -110,7 +111,9 @@ class PortFree:
         evidence = tuple(str(one) for one in others)
         if sibling is not None:
             cause = f"port {self.port} for {self.service} is held by {sibling}, another service of this stack"
-            return Failed(Reason.PORT_HELD_FOREIGN, cause, evidence, (f"flawless stop {sibling}",))
+            # A service that the manifest names no more can only be stopped together with all others.
+            step = f"flawless stop {sibling}" if sibling in self.table.services else "flawless stop"
+            return Failed(Reason.PORT_HELD_FOREIGN, cause, evidence, (step, self._move()))
         if not first.pids:
             return self._unseen(first, evidence)
         pid = min(first.pids)
