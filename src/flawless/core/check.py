@@ -46,6 +46,7 @@ class Failed:
     """The claim does not hold. Cannot be built without a reason, a cause, evidence and a next step.
 
     `permanent` says that asking again cannot help (401, the process has ended); left out, the reason decides.
+    `retry_after`: seconds after which asking again is worth while and cheap, where that is sooner than a gate would.
     """
 
     reason: Reason
@@ -54,6 +55,7 @@ class Failed:
     next_steps: tuple[str, ...]
     permanent: bool | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    retry_after: float | None = None
 
     def __post_init__(self) -> None:
         if not self.cause or not self.evidence or not self.next_steps:
