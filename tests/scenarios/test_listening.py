@@ -1,0 +1,89 @@
+"""A service that runs and cannot be reached, or takes the request and never answers. FAILURES 26, 27."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from support.stacks import Stack
+from support.verdicts import assert_failed, assert_gone, assert_never_started
+
+
+def test_one_that_never_listens_is_said_to_listen_nowhere(stack: Stack) -> None:
+    """The gate waits until its deadline, as it may still come, and then says that there is no port at all."""
+    stack.timeouts(backend_ready="1.5s")
+    stack.backend("silent")
+    stack.frontend()
+
+    done = stack.deploy()
+
+    report = assert_failed(stack, done, "SERVICE_NOT_LISTENING", "backend", "it listens on no port")
+    assert f"127.0.0.1:{stack.port('backend')}" in report["failure"]["cause"]
+    assert_gone(stack, "backend")
+    assert_never_started(stack, "frontend")
+
+
+def test_one_that_listens_on_another_port_is_told_on_which(stack: Stack) -> None:
+    """The port it took is in the evidence."""
+    stack.timeouts(backend_ready="1.5s")
+    stack.backend(f"port={stack.port('elsewhere')}")
+
+    done = stack.deploy()
+
+    assert_failed(
+        stack, done, "SERVICE_NOT_LISTENING", str(stack.port("backend")), f"127.0.0.1:{stack.port('elsewhere')}"
+    )
+    assert_gone(stack, "backend")
+
+
+def test_one_that_listens_on_ipv6_only_is_told_so(stack: Stack) -> None:
+    """A browser that is told `localhost` may reach it; the address the manifest names is still refused."""
+    stack.timeouts(backend_ready="1.5s")
+    stack.backend("host=::1")
+
+    done = stack.deploy()
+
+    assert_failed(stack, done, "SERVICE_NOT_LISTENING", f"[::1]:{stack.port('backend')}")
+    assert_gone(stack, "backend")
+
+
+def test_the_port_alone_is_not_enough_for_a_tcp_probe(stack: Stack) -> None:
+    """`{ tcp = true }`, and no `ready` at all, ask for the same thing: a socket of the service's own."""
+    stack.timeouts(backend_ready="1s")
+    stack.service("backend", "silent", ready=None)
+
+    assert_failed(stack, stack.deploy(), "SERVICE_NOT_LISTENING", "it listens on no port")
+    assert_gone(stack, "backend")
+
+
+@pytest.mark.parametrize("word", ["answer=hung", "freeze"], ids=["deadlock", "stopped"])
+def test_one_that_accepts_and_never_answers_hangs(stack: Stack, word: str) -> None:
+    """Not "not listening" and not "unhealthy": SERVICE_HUNG with the path; the frozen process is ended all the same."""
+    stack.timeouts(backend_ready="2s")
+    ready = [{"http": "/health/live", "json": {"status": "alive"}, "timeout": "0.4s"}]
+    stack.backend(word, ready=ready)
+    stack.frontend()
+
+    done = stack.deploy()
+
+    assert_failed(stack, done, "SERVICE_HUNG", "backend", "/health/live", f"127.0.0.1:{stack.port('backend')}")
+    assert_gone(stack, "backend")
+    assert_never_started(stack, "frontend")
+
+
+def test_without_the_owner_of_the_socket_ipv6_alone_would_not_be_told(stack: Stack) -> None:
+    """The evidence comes from the kernel's table: a product that only connects cannot say where it does listen."""
+    stack.timeouts(backend_ready="1s")
+    stack.backend("host=::1")
+
+    stack.deploy(mutation=_ONLY_CONNECTS)
+
+    assert "[::1]" not in str(stack.failure()["evidence"])
+
+
+_ONLY_CONNECTS: Final = """
+from flawless.checks import service
+async def nothing(subject): return None
+service.listening_failure = nothing
+"""
