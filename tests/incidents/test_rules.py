@@ -54,11 +54,14 @@ SAME = [
     ("the deploy 20261123T141502Z-3f9c2a was killed", "the deploy 20261124T090000Z-aa00bb was killed"),
     ("lock held since 2026-11-23T14:15:02.123Z by pid 7", "lock held since 2026-11-24T01:02:03Z by pid 70001"),
     ("incident 019ac0de-0000-7000-8000-000000000001 waits", "incident 019ac0de-ffff-7000-8000-00000000abcd waits"),
+    ("killed at 14:15:02 in commit 3f9c2ab", "killed at 09:00 in commit 00ffee1"),
     ("3 of 5 answers were wrong in 250 ms", "4 of 9 answers were wrong in 1.5 s"),
 ]
 OTHER = [
     ("nothing accepts connections at 127.0.0.1:5432", "nothing accepts connections at 127.0.0.1:5433"),
     ("nothing accepts connections at 127.0.0.1:5432", "nothing accepts connections at 10.0.0.7:5432"),
+    ("nothing accepts connections at 10.0.0.10:22", "nothing accepts connections at 10.0.0.10:23"),
+    ("no route to 3f9c2ab.example.org", "no route to 00ffee1.example.org"),
     ("port 3000 is held by nginx", "port 3001 is held by nginx"),
     ("backend exited", "frontend exited"),
     ("backend2 exited", "backend3 exited"),

@@ -71,7 +71,7 @@ async def test_where_nothing_is_to_do_neither_alembic_nor_sqlalchemy_is_loaded(m
 
 
 async def test_rows_of_before_survive(make_book: MakeBook, database_url: str) -> None:
-    """Deployed again, also when the version table was lost with nothing else: what is stored stays stored."""
+    """Deployed again, what is stored stays stored."""
     await ensure(database_url)
     book = make_book(database_url)
     book.open_for(failure(), "run")

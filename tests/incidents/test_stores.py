@@ -154,8 +154,9 @@ async def test_an_event_of_an_incident_that_is_not_there_changes_nothing(store: 
 async def test_consequences_and_cause_know_each_other(store: Store, history: Clockwork) -> None:
     """A consequence links to the incident in which its cause was counted."""
     first, again = history.detected("no network"), history.detected("no network")
-    consequence = history.detected("tunnel down", caused_by=again.id)
-    await store.apply([first, again, consequence])
+    consequence = history.detected("tunnel down")
+    linked = history.detected("tunnel down", caused_by=again.id)
+    await store.apply([first, again, consequence, linked])
     assert (await story_of(store, consequence.id)).incident.caused_by == first.id
     assert (await story_of(store, first.id)).consequences == (consequence.id,)
 
@@ -178,7 +179,7 @@ async def test_pages_hold_every_incident_once_open_ones_first(store: Store, hist
 async def test_the_beginning_of_an_id_is_enough_where_it_is_the_only_one(store: Store, history: Clockwork) -> None:
     """A prefix finds its incident; one that two share, none has, or that is no id at all is refused with what to do."""
     first, second = history.detected("a exited"), history.detected("b exited")
-    await store.apply([first, second])
+    await store.apply([first, second, history.happened(second.id)])
     assert (await story_of(store, first.id)).incident.id == first.id
     written = str(first.id)[:-4].upper()
     assert only(await store.stories(IdRange.of(written)), written).incident.id == first.id

@@ -12,9 +12,9 @@ import re
 _VOLATILE = (
     r"\d{8}T\d{6}\d*Z(-[0-9a-f]{6})?",  # deploy ids, report stamps
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?",
-    r"\b\d\d:\d\d(:\d\d(\.\d+)?)?\b(?! ?/)",
+    r"(?<![\w.:-])([01]\d|2[0-3]):[0-5]\d(:\d\d(\.\d+)?)?(?![\w:-])",
     r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
-    r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,64}\b",  # digests
+    r"(?<![\w.-])(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,64}(?!\.?[\w-])",  # digests, not the names of hosts
     r"\b0x[0-9a-f]+\b",
     r"\bpids? \d+(, \d+)*",
     r"(?<![\w.:])\d+(\.\d+)? ?(ms|milliseconds?|s|seconds?|min|minutes?|h|hours?|d|days?|%|[KMG]i?B)(?!\w)",

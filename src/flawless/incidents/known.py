@@ -47,7 +47,7 @@ class KnownOpen:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(known.fingerprint, known.severity)
         temporary = self._folder / f".{path.name}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(descriptor, json.dumps({**asdict(known), "id": str(known.id)}).encode())
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from uuid import UUID
 
 from flawless.incidents.incident import Event, EventType, Incident, Opening, Story
@@ -34,8 +33,10 @@ class MemoryStore:
         return chosen[: query.limit]
 
     async def stories(self, ids: IdRange) -> list[Story]:
-        found = {event.incident_id: None for event in self._events.values() if ids.first <= event.id <= ids.last}
-        return [self._story(id_) for id_ in islice(found, 2)]
+        found = {id_ for id_ in self._incidents if ids.first <= id_ <= ids.last}
+        if ids.is_whole and (incident := self._ended_up(ids.first)) is not None:
+            found.add(incident)
+        return [self._story(id_) for id_ in sorted(found)[:2]]
 
     async def batch(self, after: UUID | None, count: int) -> list[Story]:
         following = [id_ for id_ in sorted(self._incidents) if after is None or id_ > after]
@@ -62,7 +63,10 @@ class MemoryStore:
             return
         incident = self._incidents[id_]
         self._incidents[id_] = replace(
-            incident, occurrences=incident.occurrences + 1, updated_at=max(incident.updated_at, record.at)
+            incident,
+            occurrences=incident.occurrences + 1,
+            updated_at=max(incident.updated_at, record.at),
+            caused_by=incident.caused_by or self._ended_up(opening.caused_by),
         )
         self._add(record, id_, EventType.DETECTED, record.message)
 

@@ -126,7 +126,7 @@ class Outbox:
     def _begin(self) -> Path:
         paths = self._paths()
         path = self._folder / f"{_following(paths[-1].stem if paths else '')}{_SUFFIX}"
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         for empty in paths:
             if not _size(empty):
                 empty.unlink(missing_ok=True)
@@ -207,7 +207,7 @@ def _without(path: Path, severity: Severity) -> int:
         return len(records)
     temporary = path.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     _append(temporary, b"".join(record.to_line() for record in kept))
     temporary.replace(path)
     return len(records) - len(kept)

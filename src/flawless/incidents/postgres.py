@@ -37,8 +37,11 @@ LOCK = "SELECT pg_advisory_xact_lock($1)"
 DETECT = """
 WITH fresh AS (
   SELECT WHERE NOT EXISTS (SELECT FROM flawless.ops_incident_event WHERE id = $1)
+), caused AS (
+  SELECT incident_id AS cause FROM flawless.ops_incident_event WHERE id = $8
 ), extended AS (
-  UPDATE flawless.ops_incident SET occurrences = occurrences + 1, updated_at = greatest(updated_at, $2)
+  UPDATE flawless.ops_incident SET occurrences = occurrences + 1, updated_at = greatest(updated_at, $2),
+    caused_by = coalesce(caused_by, (SELECT cause FROM caused))
   WHERE fingerprint = $3 AND resolved_at IS NULL AND EXISTS (SELECT FROM fresh)
   RETURNING id
 ), past AS (
@@ -54,7 +57,7 @@ WITH fresh AS (
   INSERT INTO flawless.ops_incident (id, created_at, updated_at, severity, category, summary, details, fingerprint,
     occurrences, caused_by, deploy_id, next_steps)
   SELECT $1, $2, $2, $4, $5, $6, $7::jsonb, $3, 1,
-    (SELECT incident_id FROM flawless.ops_incident_event WHERE id = $8), $9, $10::jsonb
+    (SELECT cause FROM caused), $9, $10::jsonb
   FROM fresh WHERE NOT EXISTS (SELECT FROM extended)
   RETURNING id
 )
@@ -103,7 +106,7 @@ BY_ID = f"""
 SELECT {COLUMNS} FROM flawless.ops_incident WHERE id IN (
   (SELECT id FROM flawless.ops_incident WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 2)
   UNION
-  (SELECT incident_id FROM flawless.ops_incident_event WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 2)
+  (SELECT incident_id FROM flawless.ops_incident_event WHERE id = $1 AND $1 = $2)
 ) ORDER BY id LIMIT 2
 """  # noqa: S608 - the columns above
 

@@ -24,7 +24,7 @@ class Store(Protocol):
         """Open ones first, the newest first."""
 
     async def stories(self, ids: IdRange) -> list[Story]:
-        """At most two, because two are one too many. An id under which a detection was once written counts too."""
+        """At most two, because two are one too many. A whole id under which a detection was written counts too."""
 
     async def batch(self, after: UUID | None, count: int) -> list[Story]:
         """Every incident in the order of ids, the oldest first; `after` is the last one of the batch before."""
