@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +91,25 @@ def test_supervisord() -> None:
     assert found is not None
     assert found.by == "supervisord"
     assert found.stop == "supervisorctl stop shop:api"
+
+
+BELOW = """
+import sys
+from flawless.adapters.supervision import supervision_of
+from support.postgres import free_port
+from support.strangers import stranger
+for mark in ("0", "1"):
+    with stranger("127.0.0.1", free_port(), environment={"pm_id": mark, "name": "api"}) as pid:
+        print(supervision_of(pid) and supervision_of(pid).by)
+"""
+
+
+def test_the_daemon_that_runs_us_too() -> None:
+    """Below a PM2 that runs us as well, a process is PM2's only when it has a mark of its own."""
+    argv = [*parent_called("PM2 v6.0.5: God Daemon"), sys.executable, "-c", BELOW]
+    environment = {**os.environ, "pm_id": "0", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["None", "PM2"]
 
 
 def test_nobody(tmp_path: Path) -> None:

@@ -253,9 +253,12 @@ async def test_key_mode(tmp_path: Path, key: str, base_url: str, environment: st
         assert address.host in outcome.cause
 
 
-async def test_a_tunnel_makes_the_address_public(tmp_path: Path) -> None:
-    """With a tunnel's name in front, a loopback base_url does not say where users are."""
-    text = 'base_url = "http://127.0.0.1:3000"\n' + require("STRIPE_SECRET_KEY") + '[tunnel]\nhostname = "shop.org"\n'
+@pytest.mark.parametrize(
+    "front", ['[tunnel]\nhostname = "shop.org"\n', '[public]\nchecks = [{ url = "https://shop.org" }]\n']
+)
+async def test_a_public_name_in_front(tmp_path: Path, front: str) -> None:
+    """With a public name in front, a loopback base_url does not say where users are."""
+    text = 'base_url = "http://127.0.0.1:3000"\n' + require("STRIPE_SECRET_KEY") + front
     assert await codes(manifest_in(tmp_path, text, env=f"STRIPE_SECRET_KEY={LIVE}\n")) == set()
 
 

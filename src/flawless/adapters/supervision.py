@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from flawless.core.supervision import Supervision
 
 _UNIT: Final = re.compile(r"/([^/\s]+\.(?:service|scope))(?=/|\s|$)")
 _CONTAINER: Final = re.compile(r"(?:docker[-/]|/libpod-|cri-containerd-)([0-9a-f]{12})[0-9a-f]{52}")
+_SUPERVISORD: Final = re.compile(r"(?:^|[/ ])supervisord(?: |$)")
 _NOBODYS: Final = re.compile(r"^(?:user@\d+|session-.*|getty@.*|sshd?(@.*)?|cron|crond|dbus)\.service$")
 """Units that carry whatever a person starts: a login, a terminal, a cron job."""
 
@@ -58,16 +59,28 @@ def _unit(groups: str) -> Supervision | None:
 
 
 def _by_ancestors(pid: int) -> Supervision | None:
+    environment = _environment(pid)
     for ancestor, command in _ancestors(pid):
-        if "God Daemon" in command:
-            name = _environment(pid).get("name") or _environment(pid).get("pm_id") or "all"
+        if "God Daemon" in command and _is_charge(ancestor, environment, "pm_id"):
+            name = environment.get("name") or environment.get("pm_id") or "all"
             return Supervision("PM2", f"{name} (daemon {ancestor})", f"pm2 delete {shlex.quote(name)}")
-        if re.search(r"(?:^|[/ ])supervisord(?: |$)", command):
-            name = _environment(pid).get("SUPERVISOR_PROCESS_NAME", "all")
-            group = _environment(pid).get("SUPERVISOR_GROUP_NAME", name)
+        if _SUPERVISORD.search(command) and _is_charge(ancestor, environment, "SUPERVISOR_PROCESS_NAME"):
+            name = environment.get("SUPERVISOR_PROCESS_NAME", "all")
+            group = environment.get("SUPERVISOR_GROUP_NAME", name)
             full = name if group == name else f"{group}:{name}"
             return Supervision("supervisord", f"{full} (daemon {ancestor})", f"supervisorctl stop {shlex.quote(full)}")
     return None
+
+
+def _is_charge(daemon: int, environment: Mapping[str, str], mark: str) -> bool:
+    """Whether the daemon looks after the process.
+
+    One that we descend from ourselves (the first process of a container) is everybody's ancestor: there only the mark
+    that it gives to each of its charges tells.
+    """
+    if daemon not in {ancestor for ancestor, _ in _ancestors(os.getpid())}:
+        return True
+    return environment.get(mark) not in {None, os.environ.get(mark)}
 
 
 def _ancestors(pid: int) -> Iterator[tuple[int, str]]:

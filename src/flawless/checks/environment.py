@@ -289,9 +289,7 @@ class KeyModeRight:
         return Failed(
             Reason.API_KEY_MODE,
             f"{', '.join(one.name for one in wrong)}: a {mode} key, and base_url is {where} ({address.host})",
-            tuple(
-                f"{one} begins with {_mode_prefix(one)}; base_url is https or http on {address.host}" for one in wrong
-            ),
+            tuple(f"{one} begins with {_mode_prefix(one)}; base_url is on {address.host}" for one in wrong),
             (
                 f"put the {other} key into {wrong[0].name} in {wrong[0].source}, or mend base_url",
                 "a stack that is no production: flawless -e staging deploy, with a flawless.staging.toml",
@@ -304,12 +302,13 @@ class KeyModeRight:
         return [one for one in keys if _mode(one)]
 
     def _address(self) -> Address | None:
+        """Where users are; None when it cannot be told, as with a public name in front of a loopback base_url."""
         settings = self.manifest.settings
         variable = self.manifest.variables.get("BASE_URL")
         text = settings.base_url or (variable.reveal() if variable else "")
         address = Address.of(text, self.manifest.environment)
-        tunnelled = settings.tunnel is not None and settings.tunnel.hostname
-        return None if address is None or (address.is_local and tunnelled) else address
+        fronted = settings.public is not None or (settings.tunnel is not None and settings.tunnel.hostname)
+        return None if address is None or (address.is_local and fronted) else address
 
 
 @dataclass(frozen=True, slots=True)
