@@ -10,6 +10,7 @@ from flawless.cli.page import Line, Span, line, wrapped
 from flawless.incidents.incident import Event, Incident, Severity, Story
 
 _STYLES = {Severity.CRITICAL: "red bold", Severity.WARN: "yellow", Severity.INFO: "dim"}
+_WHO = {"by": "by", "deploy_id": "deploy"}
 _DETAILS_SHOWN_ELSEWHERE = frozenset({"stack", "code", "phase", "cause", "subject", "evidence"})
 
 
@@ -17,7 +18,7 @@ def page_lines(incidents: Sequence[Incident], width: int) -> Iterator[Line]:
     """Two lines an incident: what it is, and its summary."""
     for incident in incidents:
         state = "open" if incident.is_open else f"resolved {_moment(incident.resolved_at)}"
-        facts = f"{incident.category:<7} {_moment(incident.created_at)}  {_times(incident.occurrences)}  {state}"
+        facts = f"{incident.category:<7} {_moment(incident.created_at)}  {_times(incident.occurrences):<12}  {state}"
         yield line(_severity(incident), f"{facts}  ", Span(str(incident.id), "dim"))
         yield from wrapped(incident.summary, width, line("          "))
 
@@ -75,8 +76,8 @@ def _evidence(incident: Incident, width: int) -> Iterator[Line]:
 
 
 def _event(event: Event, width: int) -> Iterator[Line]:
-    by = f" (by {event.metadata['by']})" if event.metadata.get("by") else ""
-    first, *more = f"{event.message}{by}".splitlines() or [""]
+    who = [f" ({word} {event.metadata[key]})" for key, word in _WHO.items() if event.metadata.get(key)]
+    first, *more = f"{event.message}{''.join(who)}".splitlines() or [""]
     yield from wrapped(first, width, line(f"  {_moment(event.created_at)}  {event.event_type:<18} "))
     for text in more:
         yield from wrapped(text, width, line("      "))
