@@ -187,7 +187,7 @@ _BY_NAME = {kind.name: kind for kind in Event.__subclasses__()}
 
 def from_json(record: Mapping[str, Any]) -> Stamped:
     """The event that `to_json` wrote. Raises KeyError or TypeError when the record is none."""
-    fields = {key: value for key, value in record.items() if key not in {"at", "elapsed", "event"}}
+    fields = {key: value for key, value in dict(record).items() if key not in {"at", "elapsed", "event"}}
     from_stamp(record["at"])
     return Stamped(record["at"], record["elapsed"], _BY_NAME[record["event"]](**fields))
 
