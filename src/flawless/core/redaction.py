@@ -125,7 +125,7 @@ class Redactor:
         match value:
             case dict():
                 return {self.text(key): self._field(key, item) for key, item in value.items()}
-            case list():
+            case list() | tuple():
                 return [self.tree(item) for item in value]
             case str():
                 return MASK.decode() if value.encode("utf-8", "surrogatepass") in self._shorts else self.text(value)
@@ -425,7 +425,7 @@ def _masked_tree(value: JSON) -> JSON:
     match value:
         case dict():
             return {key: _masked_tree(item) for key, item in value.items()}
-        case list():
+        case list() | tuple():
             return [_masked_tree(item) for item in value]
         case bool() | None | "":
             return value
