@@ -37,7 +37,8 @@ def test_an_answer_that_is_not_the_services_is_refused_at_once(stack: Stack, wor
 
 def test_a_thief_of_the_port_is_never_taken_for_the_service(stack: Stack) -> None:
     """Taken between the check and the start, by one that answers everything well: PORT_STOLEN names it, and it goes
-    on; the admin password was not sent to it."""
+    on; the admin password was not sent to it.
+    """
     stack.manifest["admin"] = {"password": CANARY}
     stack.timeouts(backend_ready="6s")
     stack.backend("wait=1.5")

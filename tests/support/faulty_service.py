@@ -246,6 +246,9 @@ def _server(host: str) -> type[ThreadingHTTPServer]:
         daemon_threads = True
         request_queue_size = 64
 
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Whoever asked did not wait for the answer: that is their affair."""
+
     return Server
 
 
@@ -259,6 +262,12 @@ def _die(_setup: Setup, number: str) -> None:
     """`signal=9`: ends by this signal."""
     sys.stdout.flush()
     os.kill(os.getpid(), int(number))
+
+
+def _exit_where(_setup: Setup, file: str) -> None:
+    """`exit-where=broken`: ends at once, with status 5, while there is such a file in its folder."""
+    if Path(file).exists():
+        _exit(_setup, "5")
 
 
 def _wait(_setup: Setup, seconds: str) -> None:
@@ -340,6 +349,7 @@ _STEPS: Final[dict[str, Callable[[Setup, str], None]]] = {
     "control": _set("control", Path),
     "record": _set("record", Path),
     "exit": _exit,
+    "exit-where": _exit_where,
     "signal": _die,
     "wait": _wait,
     "silent": _never_listen,

@@ -242,6 +242,10 @@ class Stack:
         path = self.folder / file
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def files(self) -> list[Path]:
+        """Every regular file of the folder."""
+        return [path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
     def processes(self) -> list[psutil.Process]:
         """Every process that belongs to this folder: by its environment, its folder or its arguments."""
         own = os.getpid()
@@ -267,8 +271,15 @@ class Stack:
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """An empty stack. Whatever a test did with it, nothing of it outlives the test."""
-    with ExitStack() as resources:
-        made = Stack(tmp_path, resources)
+    with stacks(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def stacks(folder: Path) -> Iterator[Stack]:
+    """The same, where one test needs several."""
+    with ExitStack() as strangers:
+        made = Stack(folder, strangers)
         try:
             yield made
         finally:

@@ -302,7 +302,7 @@ class Stays:
         return Failed(
             Reason.SERVICE_FLAPPING,
             f"{name} became ready and fell {len(self._falls)} times within its stability window",
-            tuple(f"{fall.reason}: {fall.cause}" for fall in self._falls),
+            (*(f"{fall.reason}: {fall.cause}" for fall in self._falls), *failed.evidence),
             failed.next_steps,
         )
 
