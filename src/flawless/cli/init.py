@@ -72,9 +72,8 @@ def _tell(page: Page, manifest: Path, found: Found, *, has_example: bool) -> Non
         page.say(f"left {_EXAMPLE} as it is")
     for one in found.services:
         port = f", port {one.port}" if one.port is not None else ""
-        page.say(
-            f"  {one.name}: {one.role} in {one.directory}{port}: {' '.join(one.command).replace('{port}', str(one.port))}"
-        )
+        argv = " ".join(one.command).replace("{port}", str(one.port))
+        page.say(f"  {one.name}: {one.role} in {one.directory}{port}: {argv}")
     if not found.services:
         page.say("  no service was found: write one into it, an example stands there")
     if found.migrations:
