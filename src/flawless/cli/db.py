@@ -52,11 +52,14 @@ def url(flags: Common) -> None:
         sys.stdout.write(address + "\n")
 
 
-@command.command(
-    name="psql",
-    help="PostgreSQL's own terminal on it; ARGS are psql's (-c 'select 1').",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)
+class PassedOn(click.Command):
+    """Every word behind the verb is for the program it starts, -c and -h too; our own flags stand before the verb."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args == ["--help"] else ["--", *args])
+
+
+@command.command(name="psql", cls=PassedOn, help="PostgreSQL's own terminal on it; ARGS are psql's (-c 'select 1').")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
 @common
 def psql(flags: Common, *, arguments: tuple[str, ...]) -> None:

