@@ -205,7 +205,7 @@ class Stack:
     def pid(self, service: str) -> int | None:
         """The service's own process, when it lives."""
         child = (self.record(service) or {}).get("child")
-        return child["pid"] if child and psutil.pid_exists(child["pid"]) else None
+        return child["pid"] if child and lives(child["pid"]) else None
 
     def pids(self, service: str) -> set[int]:
         """The service's process and all below it."""
@@ -292,6 +292,13 @@ def until(holds: Callable[[], object], what: str, limit: float = 15.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"it did not come to that: {what}"
         time.sleep(0.01)
+
+
+def lives(pid: int | None) -> bool:
+    """Whether there is such a process; a zombie that nobody has buried yet is none."""
+    with suppress(psutil.NoSuchProcess):
+        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def can_connect(port: int, host: str = "127.0.0.1") -> bool:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from flawless.adapters.keeper import record as records
 from flawless.adapters.keeper.client import Keeper as Client
+from flawless.adapters.keeper.output import FIFO
 from flawless.adapters.keeper.record import ExitKind, Record
 from flawless.adapters.keeper.spec import KeeperSpec, LogRule, RestartRule
-from flawless.adapters.keeper.tree import is_alive, offspring, session_members
+from flawless.adapters.keeper.tree import ProcessId, is_alive, offspring, session_members, writers_to
 from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed
 from flawless.core.service import Exit, Launch, Running, ServiceState
@@ -69,12 +70,14 @@ class KeptService:
 
     async def stop(self) -> None:
         """Stops the whole tree and the keeper; also what a killed keeper left behind."""
-        await self.adopt()
         client = await Client.connect(self._run_folder)
+        if client is None and await self.pids():
+            client = await self._taken_over()
         if client is not None:
             await client.stop()
 
     async def hold(self) -> None:
+        await self.adopt()
         await (await self._client()).hold()
 
     async def resume(self) -> Running:
@@ -99,13 +102,30 @@ class KeptService:
 
     async def pids(self) -> frozenset[int]:
         record = records.read(self._run_folder)
-        if record is None or record.child is None or not is_alive(record.child):
+        if record is None:
             return frozenset()
-        if is_alive(record.keeper):
-            # The keeper is the subreaper of all that it starts: nothing of the service is anywhere else.
-            return frozenset({record.child.pid, *offspring(record.keeper.pid)})
-        kin = session_members(record.child.pid)
-        return frozenset({record.child.pid, *offspring(record.child.pid), *(process.pid for process in kin)})
+        # The keeper is the subreaper of all that it starts; a child it has adopted is no child of its own.
+        roots = [process.pid for process in (record.keeper, record.child) if process and is_alive(process)]
+        below = {pid for root in roots for pid in offspring(root)}
+        left = () if is_alive(record.keeper) else self._left_behind(record)
+        return frozenset({*roots, *below, *(process.pid for process in left)} - {record.keeper.pid})
+
+    def _left_behind(self, record: Record) -> list[ProcessId]:
+        """What a killed keeper's service still is: its session, and whatever prints where only it could."""
+        kin = session_members(record.child.pid) if record.child and is_alive(record.child) else []
+        try:
+            return [*kin, *writers_to((self._run_folder / FIFO).stat())]
+        except FileNotFoundError:
+            return kin
+
+    async def _taken_over(self) -> Client | None:
+        """A new keeper for what a killed one left; none when the service's own process is gone, as the rest is then."""
+        try:
+            return await Client.adopt(self._run_folder, None)
+        except CommandFailed:
+            if await self.pids():
+                raise
+            return None
 
     async def _client(self) -> Client:
         client = await Client.connect(self._run_folder)

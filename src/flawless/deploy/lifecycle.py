@@ -77,7 +77,7 @@ async def take_down(run: Run, keepers: Mapping[str, Keeper], after: Mapping[str,
 
 async def _stop(run: Run, name: str, keeper: Keeper) -> str | None:
     running = await keeper.look()
-    if running is None or (running.keeper_pid is None and not running.is_alive):
+    if (running is None or running.keeper_pid is None) and not await keeper.pids():
         return None
     run.tell(Intended("stop", name))
     await keeper.stop()

@@ -136,8 +136,10 @@ class Stack:
         """Services that still have a process of ours and are no longer in the manifest."""
         folder = self.state / "run"
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        found = {name: self.keeper(name) for name in names if name not in self.keepers}
-        return {name: keeper for name, keeper in found.items() if (known := keeper.recorded()) and known.keeper_pid}
+        found = {name: (keeper := self.keeper(name), keeper.recorded()) for name in names if name not in self.keepers}
+        return {
+            name: keeper for name, (keeper, known) in found.items() if known and (known.keeper_pid or known.is_alive)
+        }
 
     def stream(self, *readers: Reader) -> Stream:
         """The event stream of a command: redacted, written to logs/flawless*.jsonl, and read by `readers`."""

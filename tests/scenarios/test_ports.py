@@ -1,0 +1,135 @@
+"""Who holds the port: a stranger, our own earlier release, or what a killed wrapper left behind. FAILURES 9-13."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from support.stacks import FAULTY, Stack, can_connect, lives, until
+from support.verdicts import assert_failed, assert_never_started
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1"])
+def test_a_stranger_on_the_port_stops_the_deploy_before_anything_starts(stack: Stack, host: str) -> None:
+    """PORT_HELD_FOREIGN names its pid, command and address, and the line to paste; the stranger goes on."""
+    stranger = stack.stranger(f"host={host}", port=stack.port("backend"))
+    stack.backend()
+    stack.frontend()
+
+    done = stack.deploy()
+
+    report = assert_failed(
+        stack, done, "PORT_HELD_FOREIGN", str(stranger.pid), "faulty_service.py", host, rollback="not needed"
+    )
+    assert f"kill {stranger.pid}" in str(report["failure"]["next_steps"])
+    assert report["failure"]["phase"] == "PRECHECK"
+    assert stranger.is_running()
+    assert_never_started(stack, "backend")
+
+
+def test_our_own_earlier_release_is_taken_over(stack: Stack) -> None:
+    """The port is held by the very service that is replaced: no "already in use", and no moment with two of them."""
+    stack.service("backend", "name=backend")
+    assert stack.deploy().exit_code == 0
+    old = stack.pid("backend")
+
+    stack.service("backend", "name=backend", "print=second")
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert stack.ask("backend")["pid"] == stack.pid("backend") != old
+    assert not lives(old)
+
+
+def test_the_grandchild_of_a_killed_wrapper_goes_with_it(stack: Stack) -> None:
+    """`sh -c` is killed, its grandchild keeps the port: the tree is ours, it goes, and a new one serves."""
+    stack.service("backend", command=["sh", "-c", f"{' '.join(FAULTY)} ; exit $?"])
+    assert stack.deploy().exit_code == 0
+    before = stack.pids("backend")
+    assert len(before) == 2
+    wrapper = stack.pid("backend")
+
+    psutil.Process(wrapper).kill()
+    until(lambda: stack.pid("backend") not in {None, wrapper} and stack.is_served("backend"), "it came back")
+
+    assert not [pid for pid in before if lives(pid)]
+    assert stack.ask("backend")["pid"] in stack.pids("backend")
+
+
+@pytest.mark.parametrize("word", ["heir", "ignore-term"])
+def test_what_ignores_sigterm_in_a_session_of_its_own_goes_when_the_service_is_replaced(
+    stack: Stack, word: str
+) -> None:
+    """A grandchild that left the session and is deaf to SIGTERM keeps the port from nobody."""
+    stack.timeouts(stop="0.5s")
+    stack.service("backend", word, stop_timeout="0.5s")
+    assert stack.deploy().exit_code == 0
+    before = stack.pids("backend")
+
+    stack.service("backend", "print=second")
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert not [pid for pid in before if lives(pid)]
+    assert stack.ask("backend")["pid"] == stack.pid("backend")
+
+
+def test_what_a_killed_keeper_and_a_killed_wrapper_left_behind_is_ours(stack: Stack) -> None:
+    """Keeper and wrapper are killed at once; the orphan on the port is of this stack, and the deploy converges."""
+    stack.service("backend", command=["sh", "-c", f"{' '.join(FAULTY)} ; exit $?"])
+    assert stack.deploy().exit_code == 0
+    wrapper, keeper = stack.pid("backend"), stack.keeper("backend")
+    [orphan] = stack.pids("backend") - {wrapper}
+    for pid in (keeper, wrapper):
+        psutil.Process(pid).kill()
+    assert can_connect(stack.port("backend"))
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert not lives(orphan)
+    assert stack.ask("backend")["pid"] in stack.pids("backend")
+
+
+@pytest.mark.parametrize("killed", ["keeper", "keeper and wrapper"])
+def test_stop_ends_what_a_killed_keeper_left_behind(stack: Stack, killed: str) -> None:
+    """An orphan of this stack is stopped by `flawless stop` like everything else."""
+    stack.service("backend", command=["sh", "-c", f"{' '.join(FAULTY)} ; exit $?"])
+    assert stack.deploy().exit_code == 0
+    before = stack.pids("backend")
+    psutil.Process(stack.keeper("backend")).kill()
+    if "wrapper" in killed:
+        psutil.Process(stack.pid("backend")).kill()
+
+    done = stack.run("stop")
+
+    assert done.exit_code == 0, done.output
+    assert "backend: stopped" in done.stdout
+    assert not [pid for pid in before if lives(pid)]
+
+
+def test_a_wrapper_whose_keeper_was_killed_is_adopted_with_its_grandchild(stack: Stack) -> None:
+    """The grandchild that listens is of the adopted tree: nothing is restarted, and its answers count."""
+    stack.service("backend", command=["sh", "-c", f"{' '.join(FAULTY)} ; exit $?"])
+    assert stack.deploy().exit_code == 0
+    before = stack.pids("backend")
+    psutil.Process(stack.keeper("backend")).kill()
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert stack.pids("backend") == before
+
+
+def test_a_service_that_left_the_manifest_goes_even_when_its_keeper_was_killed(stack: Stack) -> None:
+    """A success leaves nothing of it, kept or orphaned."""
+    stack.service("backend")
+    stack.service("old")
+    assert stack.deploy().exit_code == 0
+    psutil.Process(stack.keeper("old")).kill()
+    del stack.manifest["services"]["old"]
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert not stack.is_served("old")
