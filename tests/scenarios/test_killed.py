@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from support.killed_deploy import VARIANTS, Moment, kill_and_recover
+from support.killed_deploy import VARIANTS, Moment, check_reports, first, kill_and_recover, killed_at, reports
 from support.stacks import stacks
 
 CHUNKS = 4
@@ -37,6 +38,31 @@ def test_a_redeploy_that_is_killed_leaves_one_copy_and_the_next_one_converges(
 def test_a_torn_last_record_is_dropped(tmp_path: Path, number: int) -> None:
     """The kill came in the middle of a write: the record before it stands, and what follows does not join it."""
     assert _killed(tmp_path, "first", number, Moment.TORN)
+
+
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.TORN])
+def test_a_deploy_killed_behind_its_report_keeps_that_one(tmp_path: Path, moment: Moment) -> None:
+    """Only the journal's last record is missing: the report that is there is true, and no second one is written."""
+    with stacks(tmp_path) as stack:
+        first(stack)
+        assert stack.deploy("-q").exit_code == 0
+        records = len(stack.journal())
+        stack.run("stop", "--all")
+        assert kill_and_recover(stack, records, moment)
+        assert {report["result"] for report in reports(stack)} == {"success"}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_command_killed_while_it_tells_of_a_killed_run_tells_it_only_once(tmp_path: Path, number: int) -> None:
+    """The next one begins anew, and writes one report."""
+    with stacks(tmp_path) as stack:
+        first(stack)
+        stack.run("deploy", "-q", mutation=killed_at(20, Moment.AFTER))
+        assert stack.run("status", mutation=killed_at(number, Moment.AFTER)).exit_code == -signal.SIGKILL
+        assert stack.deploy("-q").exit_code == 0
+        check_reports(stack)
+        [killed] = [report for report in reports(stack) if report["result"] == "aborted"]
+        assert not any("DEPLOY_KILLED" in line for line in killed["failure"]["evidence"])
 
 
 def _killed(folder: Path, variant: str, number: int, moment: Moment) -> bool:

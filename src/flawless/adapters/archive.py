@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from flawless.adapters.files import AppendFile, Reserve, ensure_private_folder, write_atomically
+from flawless.adapters.files import AppendFile, Reserve, ensure_private_folder, sweep_temporary, write_atomically
 from flawless.core.ids import report_stamp
 
 KEPT: Final = timedelta(days=30)
@@ -21,6 +22,7 @@ class Archive:
     """Journals and reports of one stack."""
 
     def __init__(self, state: Path, logs: Path, name: str) -> None:
+        self._state = state
         self._journals = state / "journal"
         self._logs = logs
         self._name = name
@@ -36,6 +38,22 @@ class Archive:
     def reports(self) -> list[Path]:
         """All JSON reports, oldest first; their names sort by time."""
         return sorted(self._logs.glob(f"{_REPORT}*.json"))
+
+    def find_report(self, deploy_id: str) -> tuple[Path, Mapping[str, Any]] | None:
+        """The report of that run. Half of one, left by a writer that was killed, is removed."""
+        for path in reversed(self.reports()):
+            report = _read(path)
+            if report.get("deploy_id") != deploy_id:
+                continue
+            if path.with_suffix(".txt").exists():
+                return path, report
+            path.unlink()
+        return None
+
+    def sweep(self) -> None:
+        """Removes what killed writers left half-written. The caller holds the deploy lock."""
+        for folder in (self._logs, self._state, *(path for path in self._state.glob("*") if path.is_dir())):
+            sweep_temporary(folder)
 
     def write_report(self, report: Mapping[str, Any], text: str, now: datetime) -> Path:
         """Writes both forms and answers with the path of the JSON one.
@@ -76,6 +94,13 @@ class Archive:
             path.unlink()  # one run, one report: the next try writes both
             raise
         return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        report: dict[str, Any] = json.loads(path.read_bytes())
+        return report
+    return {}
 
 
 def _age(path: Path, now: datetime) -> timedelta:

@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 from flawless.core.clock import from_stamp
 from flawless.core.errors import FlawlessError, Interrupted
-from flawless.core.event import RunEnded, RunStarted, Stamped, Stream, Verdict
+from flawless.core.event import Failure, RunEnded, RunStarted, Stamped, Stream, Verdict
 from flawless.core.phase import DeployResult, Phase
+from flawless.core.reason import Reason
 from flawless.deploy import journal
 from flawless.deploy.orchestrator import Orchestrator
 from flawless.deploy.report import ReportBuilder, killed
@@ -27,6 +29,9 @@ class Archive(Protocol):
     """Where journals and reports are kept."""
 
     def journals(self) -> list[Path]: ...
+
+    def find_report(self, deploy_id: str) -> tuple[Path, Mapping[str, Any]] | None:
+        """The report of that run, when all of it is there."""
 
     def write_report(self, report: Mapping[str, Any], text: str, now: datetime) -> Path: ...
 
@@ -121,8 +126,17 @@ def settle_killed(archive: Archive, incidents: Incidents, stream_for: Callable[[
 
 
 def _settle(events: Sequence[Stamped], archive: Archive, incidents: Incidents, stream: Stream) -> Path:
-    """Its end is its last sign of life, not the moment in which somebody noticed."""
+    """Its end is its last sign of life, not the moment in which somebody noticed.
+
+    One that was killed behind its report needs no other; one whose settling was killed is settled anew.
+    """
+    events = list(takewhile(lambda one: not _is_settling(one), events))
     builder, failure = killed(events)
+    found = archive.find_report(builder.deploy_id)
+    if found is not None:
+        path, written = found
+        stream.tell(RunEnded(str(path), written["incident_id"], None))
+        return path
     stream.add(builder)
     stream.tell(failure)
     stream.tell(Verdict(DeployResult.ABORTED, None))
@@ -130,3 +144,7 @@ def _settle(events: Sequence[Stamped], archive: Archive, incidents: Incidents, s
     report = write_report(builder, archive, from_stamp(events[-1].at), incident)
     stream.tell(RunEnded(str(report), incident, None))
     return report
+
+
+def _is_settling(stamped: Stamped) -> bool:
+    return isinstance(stamped.event, Failure) and stamped.event.code == Reason.DEPLOY_KILLED
