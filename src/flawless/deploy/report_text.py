@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -27,9 +29,13 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _head(report)
     yield from _cause(report["failure"], shown=bool(report["log_tail"]))
     yield from _phases(report["phases"])
+    yield from _changes(report["changes_since_last_good"])
     yield from _services(report["services"])
     yield from _database(report)
+    yield from _bodies(report)
+    yield from _recovery(report["recovery"])
     yield from _rollback(report["rollback"])
+    yield from _block("unfinished", report["unfinished"])
     yield from _log_tail(report["log_tail"])
     yield from _versions(report)
     yield from _next_steps(report)
@@ -40,6 +46,8 @@ def _head(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"{report['name']}: {_HEADLINES[report['result']]}"
     took = _seconds(report["duration_ms"])
     yield f"deploy {report['deploy_id']}, {report['started_at']}, {took}, exit code {exit_code}"
+    if report["environment"]:
+        yield f"environment: {report['environment']}"
     if report["embedded_database"]:
         yield "database: the embedded PostgreSQL of this project"
 
@@ -63,9 +71,19 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from _wrapped(
             f"{phase['name']:<24} {phase['status']:<8} {_seconds(phase['duration_ms']):>9}{because}", "  "
         )
+        for claim in phase["waited_for"]:
+            yield from _wrapped(f"waited until {claim}", "    ")
         for finding in phase["checks"]:
             if finding["status"] in _SHOWN:
                 yield from _finding(finding)
+        passed = [finding["id"] for finding in phase["checks"] if finding["status"] not in _SHOWN]
+        if passed:
+            yield from _wrapped(f"PASS {', '.join(passed)}", "    ")
+
+
+def _changes(changes: Mapping[str, Any]) -> Iterator[str]:
+    told = [f"{name}: {what}" for name, what in changes.get("services", {}).items()]
+    yield from _block(f"changes since the last good deploy ({changes['last_good'] or 'none yet'})", told)
 
 
 def _finding(finding: Mapping[str, Any]) -> Iterator[str]:
@@ -98,6 +116,32 @@ def _database(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrapped(f"migrations applied by this run: {', '.join(migrations['applied']) or 'none'}", "  ")
     if migrations["pending"]:
         yield from _wrapped(f"migrations still pending: {', '.join(migrations['pending'])}", "  ")
+
+
+def _bodies(report: Mapping[str, Any]) -> Iterator[str]:
+    """What was answered, as it was answered."""
+    told = {**report["health"], "tunnel": report["tunnel"]["verdict"], "external": report["external"] or None}
+    lines = [f"{name}: {_shown(body)}" for name, body in told.items() if body is not None]
+    tables = [name for name, there in report["database"]["tables"].items() if not there]
+    yield from _block("health", [*lines, *([f"tables that are missing: {', '.join(tables)}"] if tables else [])])
+
+
+def _shown(body: Any) -> str:
+    return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+
+
+def _recovery(recovery: Mapping[str, Any]) -> Iterator[str]:
+    if recovery["attempted"]:
+        yield from _block("recovery", [str(recovery["result"])])
+
+
+def _block(title: str, lines: Sequence[str]) -> Iterator[str]:
+    if not lines:
+        return
+    yield ""
+    yield title
+    for line in lines:
+        yield from _wrapped(line, "  ")
 
 
 def _rollback(rollback: Mapping[str, Any] | None) -> Iterator[str]:
@@ -138,8 +182,11 @@ def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _wrapped(text: str, indent: str) -> list[str]:
     """Lines of at most 120 columns; words longer than that (a path, a URL) are broken, not lost."""
+    shown = printable(text)
+    # A Chinese character or an emoji takes two columns.
+    width = WIDTH if all(unicodedata.east_asian_width(char) not in "WF" for char in shown) else WIDTH // 2
     return textwrap.wrap(
-        printable(text), WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False
+        shown, width, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False
     ) or [indent]
 
 
