@@ -9,6 +9,7 @@ from flawless.adapters.http import LocalHttp
 from flawless.core.answer import Answer
 from flawless.core.check import Failed
 from flawless.core.secret import Secret
+from flawless.core.service import Ordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +30,22 @@ class RecoveryRoutes:
         except (OSError, ValueError):
             return None
 
-    async def act(self, limit: float) -> str:
+    async def act(self, limit: float) -> Ordered:
         stranger = await self.identity()
         if stranger is not None:
-            return f"not tried: {stranger.cause}"
+            return Ordered(f"not tried: {stranger.cause}", taken=False)
         headers = {"X-Flawless-Request": "1"}
         if self.password:
             headers["X-Admin-Password"] = self.password.reveal()
         try:
             answer = await self.http.ask("POST", self.base + self.action_path, limit=limit, headers=headers, json={})
         except TimeoutError:
-            return f"POST {self.action_path} was not answered within {limit:g} s"
+            return Ordered(f"POST {self.action_path} was not answered within {limit:g} s", taken=True)
         except (OSError, ValueError) as error:
-            return f"POST {self.action_path} failed: {error}"
-        return f"POST {self.action_path} answered {answer.status}{_message(answer)}"
+            return Ordered(f"POST {self.action_path} failed: {error}", taken=False)
+        # 409: one runs already; 429: one has just run.
+        taken = answer.status < 400 or answer.status in {409, 429}
+        return Ordered(f"POST {self.action_path} answered {answer.status}{_message(answer)}", taken)
 
 
 def _message(answer: Answer) -> str:

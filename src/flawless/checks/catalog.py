@@ -142,6 +142,12 @@ CATALOG: Final = (
         "Its probes in the manifest's order; an answer counts only from a process of ours, of this deploy.",
     ),
     Entry("service.alive", "a service without a port stays alive", _GATE, "Some process of its tree is there."),
+    Entry(
+        "service.stable",
+        "what became ready stays so",
+        _GATE,
+        "Every readiness probe, again and again for timeouts.stable; a second fall is flapping.",
+    ),
 )
 """Every kind of check, in the order in which a deploy asks."""
 

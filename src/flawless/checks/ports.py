@@ -96,24 +96,33 @@ class PortFree:
             return self._bindable()
         own = await self.table.own()
         mine = own.get(self.service, frozenset())
-        others = [one for one in held if not one.pids & mine]
+        others = [one for one in held if not one.pids & mine and not self._is_leaving(one, own)]
+        if not others and not held[0].pids & mine:
+            leaver = self._sibling(held[0], own)
+            return Passed((f"held by our own {leaver}, which the manifest no longer names and which makes room",))
         if not others:
             pids = ", ".join(str(pid) for pid in sorted(held[0].pids & mine))
             return Passed((f"held by our own {self.service} (pid {pids}), taken over",))
         return self._held(others[0], others, own)
+
+    def _sibling(self, listener: Listener, own: Mapping[str, frozenset[int]]) -> str | None:
+        return next((name for name, pids in own.items() if listener.pids & pids), None)
+
+    def _is_leaving(self, listener: Listener, own: Mapping[str, frozenset[int]]) -> bool:
+        """It belongs to a service that the manifest no longer names: a deploy stops that one first."""
+        sibling = self._sibling(listener, own)
+        return sibling is not None and sibling not in self.table.services
 
     def _is_in_the_way(self, listener: Listener) -> bool:
         address = _plain(listener.address)
         return self.host in WILDCARDS or address == self.host or address in _LOCALHOST | WILDCARDS
 
     def _held(self, first: Listener, others: Sequence[Listener], own: Mapping[str, frozenset[int]]) -> Failed:
-        sibling = next((name for name, pids in own.items() if first.pids & pids), None)
+        sibling = self._sibling(first, own)
         evidence = tuple(str(one) for one in others)
         if sibling is not None:
             cause = f"port {self.port} for {self.service} is held by {sibling}, another service of this stack"
-            # A service that the manifest names no more can only be stopped together with all others.
-            step = f"flawless stop {sibling}" if sibling in self.table.services else "flawless stop"
-            return Failed(Reason.PORT_HELD_FOREIGN, cause, evidence, (step, self._move()))
+            return Failed(Reason.PORT_HELD_FOREIGN, cause, evidence, (f"flawless stop {sibling}", self._move()))
         if not first.pids:
             return self._unseen(first, evidence)
         pid = min(first.pids)

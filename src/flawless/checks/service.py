@@ -15,11 +15,10 @@ from typing import Any, Final
 
 from flawless.checks.answer import Wanted, complaints, reasons_of
 from flawless.core.answer import Answer, Http
-from flawless.core.check import Failed, Outcome, Passed
+from flawless.core.check import Check, Failed, Outcome, Passed
 from flawless.core.port import Listener, Sockets, answering
 from flawless.core.reason import Reason
 from flawless.core.service import Exit
-
 
 LISTENING_EVERY: Final = 0.05
 """Seconds between two looks at the socket table while a service boots."""
@@ -172,7 +171,7 @@ class HttpReady:
         return self.subject.failed(
             Reason.SERVICE_UNHEALTHY,
             f"{self.subject.name} says in {self.path} that it is not ready: {'; '.join(said)}",
-            *said,
+            answer.describe(),
             *reasons,
             **facts,
         )
@@ -285,6 +284,42 @@ class LogReady:
         last = f"its last line: {lines[-1]}" if lines else "it has printed nothing"
         return self.subject.failed(
             Reason.SERVICE_UNHEALTHY, f"{self.subject.name} has printed no line that matches {self.pattern}", last
+        )
+
+
+class Stays:
+    """Claims that a service that became ready stays so. A second fall is flapping, and waiting cannot help."""
+
+    optional = False
+
+    def __init__(self, name: str, probes: Sequence[Check]) -> None:
+        self.id = f"service.stable:{name}"
+        self.claim = f"{name} stays ready"
+        self._probes = probes
+        self._falls: list[Failed] = []
+        self._up = True
+
+    async def ask(self, limit: float) -> Outcome:
+        """All side by side: one after the other they could take longer than the limit of one."""
+        outcomes = await asyncio.gather(*(probe.ask(limit) for probe in self._probes))
+        fallen = next((outcome for outcome in outcomes if isinstance(outcome, Failed)), None)
+        if fallen is not None:
+            return self._fell(fallen)
+        self._up = True
+        return Passed()
+
+    def _fell(self, failed: Failed) -> Failed:
+        if self._up:
+            self._falls.append(failed)
+        self._up = False
+        if len(self._falls) < 2:
+            return failed
+        name = self.id.partition(":")[2]
+        return Failed(
+            Reason.SERVICE_FLAPPING,
+            f"{name} became ready and fell {len(self._falls)} times within its stability window",
+            (*(f"{fall.reason}: {fall.cause}" for fall in self._falls), *failed.evidence),
+            failed.next_steps,
         )
 
 

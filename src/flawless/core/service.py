@@ -93,6 +93,14 @@ class Launch:
     host: str = "127.0.0.1"
 
 
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What came of an order to recover, in a sentence; `taken` when the service may be at it now."""
+
+    said: str
+    taken: bool
+
+
 class Keeper(Protocol):
     """One service in the hands of its keeper. Each order may be repeated safely."""
 

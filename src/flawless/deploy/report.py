@@ -27,7 +27,7 @@ from flawless.core.phase import DeployResult, Phase, PhaseStatus
 from flawless.core.reason import Reason
 
 SCHEMA_VERSION: Final = 1
-_LISTS: Final = {"services", "external"}
+_LISTS: Final = {"external"}
 """Each note adds an item."""
 _LONGER: Final = {"unfinished"}
 """Each note is a list that is added."""
@@ -129,7 +129,7 @@ class ReportBuilder:
             "versions": self._head["versions"],
             "embedded_database": self._head["embedded_database"],
             "phases": list(self._phases.values()),
-            "services": self._facts.get("services", []),
+            "services": [one for one in self._facts.get("services", {}).values() if one is not None],
             "database": {**_NO_DATABASE, **self._facts.get("database", {})},
             "health": {"live": None, "db": None, "status": None, **self._facts.get("health", {})},
             "tunnel": {"verdict": None, "observations": {}, **self._facts.get("tunnel", {})},

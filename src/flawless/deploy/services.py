@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping,
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
+from flawless.checks.service import Stays
 from flawless.core.check import Check, Failed, Outcome, Passed
 from flawless.core.errors import CommandFailed
 from flawless.core.event import Effected, Intended
 from flawless.core.gate import Patience
 from flawless.core.reason import Reason
-from flawless.core.service import Change, ChangeAction, Exit, Keeper, Launch, Running
+from flawless.core.service import Change, ChangeAction, Exit, Keeper, Launch, Ordered, Running
+from flawless.deploy.leaving import Leaving
 from flawless.deploy.run import Run
 
 SETTLING = 10.0
@@ -35,8 +37,8 @@ class Recovery(Protocol):
     async def stats(self, limit: float) -> object:
         """What the service says of its earlier recoveries, as JSON; None when it does not answer."""
 
-    async def act(self, limit: float) -> str:
-        """Orders the one recovery; a sentence that says what came of it."""
+    async def act(self, limit: float) -> Ordered:
+        """Orders the one recovery."""
 
 
 class Probes(Protocol):
@@ -82,6 +84,7 @@ class Group:
     keepers: Mapping[str, Keeper]
     probes: Probes
     launch: Callable[[str], Awaitable[Launch]]
+    leaving: Leaving = field(default_factory=lambda: Leaving({}))
     _ups: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _spawned: dict[str, asyncio.Event] = field(default_factory=dict)
     _endings: dict[str, asyncio.Task[Failed]] = field(default_factory=dict)
@@ -181,6 +184,7 @@ class Group:
         name = plan.change.name
         launch = await self.launch(name)
         self.run.tell(Intended("start", name, {"why": list(plan.change.why)}))
+        await self.leaving.make_room(self.run, plan.port)
         self.run.undo.push(_sentence(plan), lambda: self._take_back(plan))
         running = await _unbroken(self.keepers[name].start(launch))
         self.run.tell(Effected("start", name, {"pid": running.pid, "port": plan.port}))
@@ -188,26 +192,26 @@ class Group:
 
     def _note_service(self, plan: Plan, running: Running, *, restarted: bool) -> None:
         self.started[running.name] = running
-        self.run.note(
-            "services",
-            {
-                "name": running.name,
-                "role": plan.role,
-                "pid": running.pid,
-                "port": plan.port,
-                "started_at": running.since,
-                "restarted": restarted,
-            },
-        )
+        entry = {
+            "name": running.name,
+            "role": plan.role,
+            "pid": running.pid,
+            "port": plan.port,
+            "started_at": running.since,
+            "restarted": restarted,
+        }
+        self.run.note("services", {running.name: entry})
 
     async def _take_back(self, plan: Plan) -> None:
         """Undoes a start: what ran before runs again, and passes the same gate."""
         name = plan.change.name
         before = await self.keepers[name].revert()
         if before is None:
+            self.run.note("services", {name: None})
             if plan.change.action is ChangeAction.REPLACE:
                 raise _not_brought_back(name)
             return
+        self._note_service(plan, before, restarted=True)
         ending = self._endings[name] = asyncio.ensure_future(self._ending(name))
         try:
             failed = await self._asked_in_order(plan, before, self.run.clock.monotonic() + plan.ready_limit)
@@ -251,12 +255,18 @@ class Group:
             return failed
         stats = await recovery.stats(plan.recover_limit)
         self.run.tell(Intended("recover", plan.change.name))
-        said = await recovery.act(plan.recover_limit)
-        self.run.tell(Effected("recover", plan.change.name, {"said": said}))
-        again = await self._asked_in_order(plan, running, self.run.clock.monotonic() + plan.recover_limit)
+        order = await recovery.act(plan.recover_limit)
+        self.run.tell(Effected("recover", plan.change.name, {"said": order.said}))
+        again = await self._asked_again(plan, running, failed, order)
         result = "ready after it" if again is None else "no help"
-        self.run.note("recovery", {"stats": stats, "attempted": True, "result": f"{said}; {result}"})
-        return None if again is None else again.because(f"one recovery was attempted: {said}")
+        self.run.note("recovery", {"stats": stats, "attempted": True, "result": f"{order.said}; {result}"})
+        return None if again is None else again.because(f"one recovery was attempted: {order.said}")
+
+    async def _asked_again(self, plan: Plan, running: Running, failed: Failed, order: Ordered) -> Failed | None:
+        """A service that has refused to recover will not be better in a while."""
+        if not order.taken:
+            return failed
+        return await self._asked_in_order(plan, running, self.run.clock.monotonic() + plan.recover_limit)
 
     async def _note_tail(self, name: str) -> None:
         self.run.note("log_tail", {name: list(await self.keepers[name].tail(20))})
@@ -269,42 +279,6 @@ class Group:
         if finding.failure is not None:
             await self._note_tail(plan.change.name)
             raise GateFailed(finding.failure)
-
-
-class Stays:
-    """Claims that a service that became ready stays so. A second fall is flapping, and waiting cannot help."""
-
-    optional = False
-
-    def __init__(self, name: str, probes: Sequence[Check]) -> None:
-        self.id = f"service.stable:{name}"
-        self.claim = f"{name} stays ready"
-        self._probes = probes
-        self._falls: list[Failed] = []
-        self._up = True
-
-    async def ask(self, limit: float) -> Outcome:
-        """All side by side: one after the other they could take longer than the limit of one."""
-        outcomes = await asyncio.gather(*(probe.ask(limit) for probe in self._probes))
-        fallen = next((outcome for outcome in outcomes if isinstance(outcome, Failed)), None)
-        if fallen is not None:
-            return self._fell(fallen)
-        self._up = True
-        return Passed()
-
-    def _fell(self, failed: Failed) -> Failed:
-        if self._up:
-            self._falls.append(failed)
-        self._up = False
-        if len(self._falls) < 2:
-            return failed
-        name = self.id.partition(":")[2]
-        return Failed(
-            Reason.SERVICE_FLAPPING,
-            f"{name} became ready and fell {len(self._falls)} times within its stability window",
-            (*(f"{fall.reason}: {fall.cause}" for fall in self._falls), *failed.evidence),
-            failed.next_steps,
-        )
 
 
 def _first_failure(tasks: Collection[Task]) -> Failed | None:

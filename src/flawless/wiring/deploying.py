@@ -20,6 +20,7 @@ from flawless.core.service import Change
 from flawless.core.settings import DatabaseSettings, ExternalInterface, MigrationTool, Settings, TunnelProvider
 from flawless.deploy.deployment import Deployment, settle_killed
 from flawless.deploy.journal import Journal
+from flawless.deploy.leaving import Leaving
 from flawless.deploy.migrate import ApplicationMigrations
 from flawless.deploy.report import ReportBuilder
 from flawless.deploy.run import Run, Step
@@ -98,7 +99,7 @@ class Deploying:
             Phase.FRONTEND_START: StartFrontends(self._group, late),
             Phase.TUNNEL_START_OR_VERIFY: SkipUndeclared(list(_tunnel(self._settings))),
             Phase.EXTERNAL_VERIFY: SkipUndeclared(list(_external(self._settings))),
-            Phase.SUCCESS: ConfirmEndState(self._group, self.stack.keepers, self.stack.leaving(), self._last_questions),
+            Phase.SUCCESS: ConfirmEndState(self._group, self.stack.keepers, self._leaving, self._last_questions),
         }
 
     @property
@@ -114,6 +115,10 @@ class Deploying:
         return Services(self.stack)
 
     @cached_property
+    def _leaving(self) -> Leaving:
+        return Services(self.stack).leaving()
+
+    @cached_property
     def _planned(self) -> list[asyncio.Future[Group]]:
         return []
 
@@ -126,10 +131,11 @@ class Deploying:
     async def _plan(self, run: Run) -> Group:
         changes = await self._services.changes()
         run.note("changes", {"services": {one.name: _told(one) for one in changes}})
-        return await self._services.group(run, changes)
+        return await self._services.group(run, changes, self._leaving)
 
     def _precheck(self) -> Precheck:
-        return Precheck(self.stack.preflight(), self.stack.artefacts())
+        folders = [self.stack.manifest.root / name for name in self._settings.paths.writable]
+        return Precheck(self.stack.preflight(), self.stack.artefacts(), folders)
 
     def _validate_database(self) -> ValidateDatabase:
         if self._database is None:
@@ -233,6 +239,7 @@ def settle(stack: Stack) -> list[Path]:
     def stream_for(path: Path) -> Stream:
         return stack.stream(Journal(stack.archive.open_journal(path.stem)))
 
+    stack.archive.sweep()
     return settle_killed(stack.archive, stack.incidents, stream_for)
 
 

@@ -67,7 +67,8 @@ class Lifecycle:
         if self.stack.embedded is not None:
             await self.stack.embedded.ensure_running()
             self.stack.learn_database_password()
-        group = await Services(self.stack).group(run, changes)
+        services = Services(self.stack)
+        group = await services.group(run, changes, services.leaving())
         names = [one.name for one in changes]
         await bring_up(run, group, names)
         desired.change(self.stack.state, start=names)

@@ -25,6 +25,7 @@ from flawless.core.errors import CommandFailed
 from flawless.core.secret import Secret
 from flawless.core.service import Change, Exit, Launch, Running
 from flawless.core.settings import ExecProbe, HttpProbe, LogProbe, Probe, Role, ServiceSettings, TcpProbe
+from flawless.deploy.leaving import Leaver, Leaving
 from flawless.deploy.plan import change, late, ordered
 from flawless.deploy.services import Group, Plan, Recovery
 from flawless.manifest import child_environment
@@ -59,11 +60,17 @@ class Services:
         frontends = [name for name, service in self.settings.items() if service.role in _LATE]
         return late(list(self.settings), self._after(), frontends)
 
-    async def group(self, run: Run, changes: Sequence[Change]) -> Group:
+    async def group(self, run: Run, changes: Sequence[Change], leaving: Leaving) -> Group:
         """The services on their way up, as `changes` say."""
         plans = {one.name: self._plan(one) for one in changes}
         keepers = {name: self.stack.keepers[name] for name in plans}
-        return Group(run, plans, keepers, Probes(self.stack), self._launcher(run.deploy_id))
+        return Group(run, plans, keepers, Probes(self.stack), self._launcher(run.deploy_id), leaving)
+
+    def leaving(self) -> Leaving:
+        """What still runs and is no longer in the manifest."""
+        found = self.stack.leaving()
+        ports = {name: known.port if (known := keeper.recorded()) else None for name, keeper in found.items()}
+        return Leaving({name: Leaver(keeper, ports[name]) for name, keeper in found.items()})
 
     async def changes(self) -> list[Change]:
         """What a deploy would do with each, in the order in which it would."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from flawless.core.check import Check, Failed, Finding, Outcome, Passed
@@ -29,10 +30,11 @@ class Artefact(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Precheck:
-    """Asks all preflight checks, in catalog order, then looks after the artefacts."""
+    """Asks all preflight checks, in catalog order, then looks after the artefacts and makes missing folders."""
 
     checks: Sequence[Check]
     artefacts: Sequence[Artefact]
+    folders: Sequence[Path] = ()
 
     async def run(self, run: Run) -> Outcome:
         findings = await run.ask_all([*self.checks, *(artefact.check for artefact in self.artefacts)])
@@ -42,7 +44,17 @@ class Precheck:
             await self._ensure(run, *pair, blocked=failed)
             for pair in zip(self.artefacts, findings[asked:], strict=True)
         ]
-        return _together(findings, failed or next((outcome for outcome in built if isinstance(outcome, Failed)), None))
+        outcome = _together(findings, failed or next((one for one in built if isinstance(one, Failed)), None))
+        if isinstance(outcome, Passed):
+            self._ensure_folders(run)
+        return outcome
+
+    def _ensure_folders(self, run: Run) -> None:
+        for folder in self.folders:
+            if not folder.is_dir():
+                run.tell(Intended("make", str(folder)))
+                folder.mkdir(parents=True)
+                run.tell(Effected("make", str(folder)))
 
     async def _ensure(self, run: Run, artefact: Artefact, finding: Finding, *, blocked: Failed | None) -> Outcome:
         """An artefact that is missing or stale is built, unless the deploy has failed already."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from flawless.core.check import Check, Failed, Outcome, Passed
-from flawless.core.event import Effected, Intended
 from flawless.core.gate import Patience
 from flawless.core.service import Keeper
+from flawless.deploy.leaving import Leaving
 from flawless.deploy.run import Run
 from flawless.deploy.services import Group
 from flawless.deploy.steps.services import GroupOf
@@ -25,7 +24,7 @@ class ConfirmEndState:
 
     group: GroupOf
     keepers: Mapping[str, Keeper]
-    leaving: Mapping[str, Keeper]
+    leaving: Leaving
     database: Callable[[], Sequence[Check]]
 
     async def run(self, run: Run) -> Outcome:
@@ -34,24 +33,17 @@ class ConfirmEndState:
             stable = await group.stable()
             if isinstance(stable, Failed):
                 return stable
-            await self._hold_leaving(run)
+            await self.leaving.hold(run)
             looked = await self._look_again(run, group)
             return looked if isinstance(looked, Failed) else await self._commit(run)
         finally:
             await group.aclose()
 
-    async def _hold_leaving(self, run: Run) -> None:
-        for name, keeper in self.leaving.items():
-            run.tell(Intended("stop", name, {"why": ["the manifest no longer names it"]}))
-            run.undo.push(f"{name} runs again, as before this deploy", partial(_resumed, keeper))
-            await keeper.hold()
-            run.tell(Effected("stop", name))
-
     async def _commit(self, run: Run) -> Outcome:
         """From here on there is no way back: what ran before is forgotten, so an interruption is no longer heard."""
         run.is_committed = True
         await _all_of(keeper.commit() for keeper in self.keepers.values())
-        await _all_of(keeper.stop() for keeper in self.leaving.values())
+        await self.leaving.stop()
         return Passed()
 
     async def _look_again(self, run: Run, group: Group) -> Outcome:
@@ -66,7 +58,3 @@ async def _all_of(orders: Iterable[Awaitable[None]]) -> None:
     errors = [one for one in done if one is not None]
     if errors:
         raise errors[0]
-
-
-async def _resumed(keeper: Keeper) -> None:
-    await keeper.resume()
