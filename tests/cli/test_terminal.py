@@ -287,6 +287,8 @@ def test_on_a_terminal_the_run_is_redrawn_and_the_cursor_comes_back() -> None:
     assert "\x1b[2K" in output
     assert "\x1b[2Jcleared" not in output
     assert "waiting until backend answers" in output
+    assert "a long line of evidence" in output
+    assert [line for line in ESCAPE.sub("", output).splitlines() if len(line) > 80] == []
 
 
 def test_ctrl_c_leaves_the_terminal_sane() -> None:

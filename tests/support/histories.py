@@ -108,7 +108,7 @@ FAILING: Sequence[Event] = [
         "BACKEND_READY_GATE",
         "SERVICE_EXITED",
         "backend exited with status 1",
-        ("exit status 1 after 3.1 s",),
+        ("exit status 1 after 3.1 s", f"{'a long line of evidence, ' * 12}end"),
         ("see what it printed: flawless logs backend",),
     ),
     PhaseEnded("BACKEND_READY_GATE", "failed", 3.2, "backend exited with status 1"),
@@ -133,15 +133,18 @@ def report_of(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def play(pause: float) -> None:
-    """The failing run on this process's own terminal; each wait takes `pause` seconds."""
+    """The failing run and its verdict, as `deploy` shows them; each wait takes `pause` seconds."""
     from flawless.cli.options import Common
-    from flawless.cli.terminal import Terminal
+    from flawless.cli.streams import go_on_unheard
+    from flawless.cli.terminal import Terminal, show_verdict
 
+    go_on_unheard()
     with Terminal(Common(), "board") as terminal:
         for one in stamped(FAILING):
             terminal(one)
             if isinstance(one.event, WaitingFor):
                 time.sleep(pause)
+    show_verdict(report_of(FAILING), "/x/logs/deploy-report-1.json", "", Common())
 
 
 if __name__ == "__main__":

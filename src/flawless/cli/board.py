@@ -184,7 +184,8 @@ class Board:
         self._doing.pop((event.action, event.subject), None)
         said = _DONE.get(event.action, f"{event.action} {{}}: done").format(event.subject)
         facts = [f"{name} {event.detail[name]}" for name in ("pid", "port") if event.detail.get(name) is not None]
-        yield from self._detail(", ".join([said, *facts]))
+        what = f": {event.detail['pending']}" if event.detail.get("pending") else ""
+        yield from self._detail(", ".join([f"{said}{what}", *facts]))
 
     def _detail(self, text: str, style: str = "") -> Iterator[Line]:
         yield from wrapped(text, self.width, (Span(_DETAIL),), style)

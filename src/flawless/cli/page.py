@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from flawless.core.plain import ascii_only, printable
 UNKNOWN_WIDTH: Final = 120
 """Columns where there is no terminal to ask: what a report has."""
 
+UNKNOWN_HEIGHT: Final = 24
 NARROWEST: Final = 30
 _ANSI: Final = {
     "bold": "1",
@@ -97,8 +97,17 @@ def progress(flags: Common) -> Page:
 
 
 def _page(stream: TextIO, *, colors: bool) -> Page:
-    width = shutil.get_terminal_size((UNKNOWN_WIDTH, 24)).columns if stream.isatty() else UNKNOWN_WIDTH
-    return Page(stream, max(width, NARROWEST), colors, not can_show(stream))
+    return Page(stream, max(size_of(stream).columns, NARROWEST), colors, not can_show(stream))
+
+
+def size_of(stream: TextIO) -> os.terminal_size:
+    """The size of the terminal behind the stream at this moment; of a page where there is none."""
+    try:
+        # Not shutil's: it asks the stream that Python began with, which may have been put aside since.
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return os.terminal_size((UNKNOWN_WIDTH, UNKNOWN_HEIGHT))
+    return os.terminal_size((size.columns or UNKNOWN_WIDTH, size.lines or UNKNOWN_HEIGHT))
 
 
 def can_show(stream: TextIO) -> bool:
@@ -112,7 +121,7 @@ def _wants_colors(flags: Common, stream: TextIO) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
 
 
 def table(rows: Iterable[tuple[Span, ...]], *, indent: str = "  ", gap: str = "  ") -> Iterator[Line]:

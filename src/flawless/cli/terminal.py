@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from flawless.cli.board import Board
 from flawless.cli.options import Common
-from flawless.cli.page import Line, Page, progress
+from flawless.cli.page import Line, Page, progress, size_of
 from flawless.cli.verdict import show_verdict
 from flawless.core.clock import Clock, SystemClock
 from flawless.core.event import Stamped, WaitingFor
@@ -131,7 +130,7 @@ class Live:
 
     def _present(self) -> Group:
         # A narrower window folds what stands in it; a line that is always shorter than the window is never folded.
-        size = shutil.get_terminal_size()
+        size = size_of(self._page.stream)
         with self._lock:
             self._board.width = min(size.columns, _WIDEST) - 1
             lines = self._board.present(self._clock.monotonic(), max(size.lines - 2, 1))

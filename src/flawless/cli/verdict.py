@@ -133,10 +133,11 @@ def _database(report: Mapping[str, Any], width: int) -> Iterator[Line]:
     database = report["database"]
     if database["latency_ms"] is not None:
         said.append(f"{database['latency_ms']['average']:.1f} ms")
-    if database["migrations"]["applied"]:
-        said.append(f"migrations applied: {', '.join(database['migrations']['applied'])}")
     if said:
         yield from _labelled("database", ", ".join(said), width)
+    if database["migrations"]["applied"]:
+        # Migrations are never undone: after a rollback too these stay.
+        yield from _labelled("migrated", ", ".join(database["migrations"]["applied"]), width)
 
 
 def _labelled(label: str, text: str, width: int) -> Iterator[Line]:
