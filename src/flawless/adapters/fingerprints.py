@@ -69,7 +69,9 @@ def _walked(parts: Parts) -> Iterator[tuple[str, str]]:
 
 
 def _globbed(parts: Parts) -> set[Path]:
-    return {path for pattern in parts.sources for path in parts.directory.glob(pattern)}
+    """A pattern that names a folder, as `src/**` does before Python 3.13, means all that is in it."""
+    named = {path for pattern in parts.sources for path in parts.directory.glob(pattern)}
+    return {file for path in named for file in (_all(path) if path.is_dir() else (path,))}
 
 
 def _all(folder: Path) -> Iterator[Path]:

@@ -1,0 +1,130 @@
+"""A second deploy: nothing changed restarts nothing, and a change restarts exactly what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from support.stacks import FAULTY, Stack
+
+NAMES: Final = ("api", "jobs", "web")
+
+
+def _three(stack: Stack) -> dict[str, int | None]:
+    for name in NAMES:
+        (stack.folder / name / "src").mkdir(parents=True)
+        (stack.folder / name / "src/main.py").write_text("print('one')\n")
+        role = "frontend" if name == "web" else "backend"
+        stack.service(name, role=role, sources=["src/**"], env={"RELEASE": "one"})
+    done = stack.deploy()
+    assert done.exit_code == 0, done.output
+    return {name: stack.pid(name) for name in NAMES}
+
+
+def test_a_second_deploy_with_nothing_changed_restarts_nothing(stack: Stack) -> None:
+    """Same pids, exit 0, no incident, and the report says of each that it was left."""
+    before = _three(stack)
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0
+    assert {name: stack.pid(name) for name in NAMES} == before
+    report = stack.report()
+    assert {one["name"]: one["restarted"] for one in report["services"]} == dict.fromkeys(NAMES, False)
+    assert report["incident_id"] is None
+    assert stack.ask("api")["deployId"] != report["deploy_id"], "its own deploy id is the one that started it"
+
+
+def _code(stack: Stack) -> None:
+    (stack.folder / "api/src/main.py").write_text("print('two')\n")
+
+
+def _environment(stack: Stack) -> None:
+    stack.manifest["services"]["api"]["env"] = {"RELEASE": "two"}
+
+
+def _command(stack: Stack) -> None:
+    stack.manifest["services"]["api"]["command"] = [*FAULTY, "print=two"]
+
+
+def _artefact(stack: Stack) -> None:
+    (stack.folder / "api/bundle.js").write_text("two")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(_code, "code"), (_environment, "environment"), (_command, "command"), (_artefact, "artefact")],
+)
+def test_a_change_restarts_exactly_the_service_it_changes(
+    stack: Stack, change: Callable[[Stack], None], why: str
+) -> None:
+    """The changed one gets a new process, the others keep theirs, and the report says why."""
+    (stack.folder / "api").mkdir()
+    (stack.folder / "api/bundle.js").write_text("one")
+    stack.manifest["artefacts"] = {"bundle": {"path": "api/bundle.js"}}
+    before = _three(stack)
+
+    change(stack)
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    after = {name: stack.pid(name) for name in NAMES}
+    assert {name for name in NAMES if after[name] != before[name]} == {"api"}
+    assert why in stack.report()["changes_since_last_good"]["services"]["api"]
+
+
+def test_what_is_merely_touched_or_inherited_restarts_nothing(stack: Stack) -> None:
+    """A file with the same bytes, another terminal's PATH and LANG, and the deploy's own id are no change."""
+    before = _three(stack)
+    (stack.folder / "api/src/main.py").touch()
+    stack.environment |= {"PATH": f"{stack.clean_environment()['PATH']}:/nowhere", "LANG": "C", "PORT": "1"}
+
+    assert stack.deploy().exit_code == 0
+
+    assert {name: stack.pid(name) for name in NAMES} == before
+
+
+def test_what_died_since_is_started_again_alone(stack: Stack) -> None:
+    """A service that was stopped by a person is started by the next deploy; the others are left."""
+    before = _three(stack)
+    assert stack.run("stop", "jobs").exit_code == 0
+
+    assert stack.deploy().exit_code == 0
+
+    after = {name: stack.pid(name) for name in NAMES}
+    assert {name for name in NAMES if after[name] != before[name]} == {"jobs"}
+
+
+def test_a_changed_secret_restarts_its_service_and_is_in_no_file(stack: Stack) -> None:
+    """Compared as an HMAC: the old and the new value are nowhere on disk."""
+    stack.manifest["env"] = {"require": ["SESSION_SECRET"]}
+    stack.environment["SESSION_SECRET"] = "first-value-of-the-session"
+    stack.service("api")
+    assert stack.deploy().exit_code == 0
+    before = stack.pid("api")
+
+    stack.environment["SESSION_SECRET"] = "second-value-of-the-session"
+    assert stack.deploy().exit_code == 0
+
+    assert stack.pid("api") != before
+    assert psutil.Process(stack.pid("api")).environ()["SESSION_SECRET"] == "second-value-of-the-session"
+    assert not [path for path in stack.files() if _holds(path, b"-value-of-the-session")]
+
+
+def test_without_the_fingerprint_a_change_would_go_unnoticed(stack: Stack) -> None:
+    """The comparison is what finds a change: a product without it keeps the old code and says yes."""
+    before = _three(stack)
+    _code(stack)
+
+    done = stack.deploy(mutation="from flawless.adapters import fingerprints\nfingerprints._code = lambda *_: ''")
+
+    assert done.exit_code == 0, done.output
+    assert stack.pid("api") == before["api"] or stack.pid("jobs") != before["jobs"]
+
+
+def _holds(path: Path, value: bytes) -> bool:
+    return value in path.read_bytes()

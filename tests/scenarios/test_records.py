@@ -1,0 +1,104 @@
+"""State left behind: pids that others have now, a machine that rebooted, keepers that were killed. FAILURES 63, 66."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from support.stacks import Stack, lives, until
+from support.verdicts import assert_gone
+
+
+@pytest.mark.parametrize("field", ["start_time", "boot_id"])
+def test_a_record_whose_pid_is_somebody_elses_signals_nobody(stack: Stack, field: str) -> None:
+    """The pid was reused, or the machine rebooted: the stranger goes on, and the deploy converges."""
+    stranger = stack.stranger(port=stack.port("elsewhere"))
+    _forge(stack, stranger.pid, field)
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert stranger.is_running()
+    assert stack.pid("backend") != stranger.pid
+    assert stack.ask("backend")["pid"] == stack.pid("backend")
+
+
+@pytest.mark.parametrize("verb", [("stop",), ("stop", "--all"), ("status",), ("restart",)])
+def test_no_verb_touches_the_stranger(stack: Stack, verb: tuple[str, ...]) -> None:
+    """stop, status and restart know as well as deploy does whose process it is."""
+    stranger = stack.stranger(port=stack.port("elsewhere"))
+    _forge(stack, stranger.pid, "start_time")
+
+    done = stack.run(*verb)
+
+    assert stranger.is_running()
+    assert "Traceback" not in done.output
+    if verb[0] == "stop":
+        assert "backend" not in done.stdout, "nothing of ours ran"
+
+
+def test_a_record_that_is_torn_is_no_record(stack: Stack) -> None:
+    """Half a file after a power cut: the next deploy begins anew."""
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    assert stack.run("stop").exit_code == 0
+    path = stack.folder / ".flawless/run/backend/record.json"
+    path.write_bytes(path.read_bytes()[:40])
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert stack.is_served("backend")
+
+
+def test_a_killed_keeper_loses_neither_the_service_nor_a_second_copy(stack: Stack) -> None:
+    """The next deploy adopts the process: the same pid, one copy, and a new keeper that answers its crash."""
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    before, keeper = stack.pid("backend"), stack.keeper("backend")
+    psutil.Process(keeper).kill()
+    assert stack.is_served("backend")
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert stack.pid("backend") == before
+    assert lives(stack.keeper("backend"))
+    assert stack.keeper("backend") != keeper
+    record = stack.record("backend")
+    assert record is not None
+    assert record["armed"] is True
+
+
+def test_everything_killed_at_once_is_brought_up_again(stack: Stack) -> None:
+    """As after a power cut: records say that it runs, nothing does, and the deploy starts it."""
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    killed = stack.processes()
+    for process in killed:
+        process.kill()
+    until(lambda: not any(lives(one.pid) for one in killed), "all of them are dead")
+    assert_gone(stack, "backend")
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert stack.ask("backend")["pid"] == stack.pid("backend")
+
+
+def _forge(stack: Stack, pid: int, field: str) -> None:
+    """A record as an earlier process of this pid would have left it."""
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    record: dict[str, Any] = stack.record("backend") or {}
+    assert stack.run("stop").exit_code == 0
+    start_time = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    identity = {"pid": pid, "start_time": start_time, "boot_id": record["child"]["boot_id"]}
+    wrong = {"start_time": start_time - 1000, "boot_id": "00000000-0000-0000-0000-000000000000"}
+    identity[field] = wrong[field]
+    record |= {"child": identity, "keeper": identity, "state": "ready", "ready": True, "armed": True}
+    (stack.folder / ".flawless/run/backend/record.json").write_text(json.dumps(record))
