@@ -293,11 +293,18 @@ class Stays:
     optional = False
 
     def __init__(self, name: str, probes: Sequence[Check]) -> None:
-        self.id = f"service.stable:{name}"
-        self.claim = f"{name} stays ready"
+        self.name = name
         self._probes = probes
         self._falls: list[Failed] = []
         self._up = True
+
+    @property
+    def id(self) -> str:
+        return f"service.stable:{self.name}"
+
+    @property
+    def claim(self) -> str:
+        return f"{self.name} stays ready"
 
     async def ask(self, limit: float) -> Outcome:
         """All side by side: one after the other they could take longer than the limit of one."""
@@ -314,10 +321,9 @@ class Stays:
         self._up = False
         if len(self._falls) < 2:
             return failed
-        name = self.id.partition(":")[2]
         return Failed(
             Reason.SERVICE_FLAPPING,
-            f"{name} became ready and fell {len(self._falls)} times within its stability window",
+            f"{self.name} became ready and fell {len(self._falls)} times within its stability window",
             (*(f"{fall.reason}: {fall.cause}" for fall in self._falls), *failed.evidence),
             failed.next_steps,
         )
