@@ -103,6 +103,8 @@ class Live:
         self._board = board
         self._clock = clock
         self._lock = threading.Lock()
+        self._columns = 0
+        self._drawn: list[Line] = []
         self._console = Console(
             file=page.stream, force_terminal=True, no_color=not page.colors, highlight=False, markup=False, emoji=False
         )
@@ -129,12 +131,20 @@ class Live:
             self._console.print(self._group(lines))
 
     def _present(self) -> Group:
-        # A narrower window folds what stands in it; a line that is always shorter than the window is never folded.
         size = size_of(self._page.stream)
+        self._wipe_folded(size.columns)
         with self._lock:
             self._board.width = min(size.columns, _WIDEST) - 1
-            lines = self._board.present(self._clock.monotonic(), max(size.lines - 2, 1))
-        return self._group(lines)
+            self._drawn = self._board.present(self._clock.monotonic(), max(size.lines - 2, 1))
+        return self._group(self._drawn)
+
+    def _wipe_folded(self, columns: int) -> None:
+        """A window that was made narrower has folded what stood in it: rows that rich does not know of are wiped."""
+        if columns < self._columns:
+            lengths = [sum(len(span.text) for span in one) for one in self._drawn]
+            rows = sum((length - 1) // columns for length in lengths if length)
+            self._page.stream.write("\r\x1b[2K" + "\x1b[1A\x1b[2K" * rows)
+        self._columns = columns
 
     def _group(self, lines: Sequence[Line]) -> Group:
         from rich.console import Group
