@@ -166,6 +166,15 @@ def test_a_stack_that_should_run_and_does_not_is_down(flawless: Say, project: Pa
     assert "last exit: signal 9" in said.out
 
 
+def test_a_stop_that_was_asked_for_is_no_accident(flawless: Say, project: Path, port: int) -> None:
+    """A service that was stopped by an order is stopped, and nothing more is said of how it ended."""
+    with kept(project, port):
+        pass
+    said = flawless("status")
+    assert said.exit_code == 3
+    assert "last exit" not in said.out
+
+
 def test_what_was_never_started_is_not_running(flawless: Say, port: int) -> None:
     """Exit code 3, and the command that brings it up."""
     said = flawless("status")

@@ -126,8 +126,9 @@ def _row(one: Seen, now: datetime, notes: tuple[str, ...] = ()) -> Line:
     if running is not None:
         if running.restarts:
             told.append(f"{running.restarts} restart{'s' * (running.restarts > 1)}")
-        if running.last_exit is not None and (running.restarts or not one.is_up):
-            told.append(f"last exit: {running.last_exit}")
+        last = running.last_exit
+        if last is not None and not last.requested and (running.restarts or not one.is_up):
+            told.append(f"last exit: {last}")
         if running.reason:
             told.append(running.reason)
         if running.is_alive and running.keeper_pid is None:
