@@ -108,6 +108,15 @@ class Unhealthy(Answers):
         )
 
 
+class Leaky(Answers):
+    """Unhealthy, and its reasons hold its secret."""
+
+    def status(self) -> Reply:
+        secret = os.environ["SESSION_SECRET"]
+        services = {"db": {"healthy": False, "error": f"login failed for {secret}"}}
+        return _json({"status": secret, "services": services, "degradedReasons": [f"refused: {secret}"]})
+
+
 class Recoverable(Unhealthy):
     """Unhealthy until it is told to recover; only with the admin password, when there is one."""
 
@@ -175,6 +184,7 @@ _ANSWERS: Final[dict[str, type[Answers]]] = {
     "unready": Unready,
     "degraded": Degraded,
     "unhealthy": Unhealthy,
+    "leaky": Leaky,
     "recoverable": Recoverable,
     "unrecoverable": Unrecoverable,
     "hung": Hung,
@@ -297,6 +307,30 @@ def _print_variable(_setup: Setup, name: str) -> None:
     sys.stdout.flush()
 
 
+def _leak(_setup: Setup, name: str) -> None:
+    """`leak=NAME`: prints its secret in many spellings, as logs of requests, errors and dumps do."""
+    import base64
+    import html
+    import re
+    import urllib.parse
+
+    secret = os.environ[name]
+    data = secret.encode()
+    half = len(secret) // 2
+    words = [secret, json.dumps(secret), json.dumps({"error": json.dumps(secret)}), repr(secret), html.escape(secret)]
+    words += [urllib.parse.quote(secret), urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)]
+    words += [base64.b64encode(b"x" * shift + data).decode() for shift in range(3)]
+    words += [base64.urlsafe_b64encode(data).decode(), data.hex(), data.hex().upper()]
+    words += [re.sub(r'([\\"$`])', r"\\\1", secret), "".join(f"\\u{ord(char):04x}" for char in secret)]
+    words += [f"{secret[:half]}\n{secret[half:]}"]
+    sys.stdout.write("".join(f"password={word} was refused\n" for word in words))
+    for part in (secret[:half], f"{secret[half:]}\n"):
+        sys.stdout.flush()
+        time.sleep(0.05)  # the two halves reach whoever reads them apart
+        sys.stdout.write(part)
+    sys.stdout.flush()
+
+
 def _exit_after(setup: Setup, argument: str) -> None:
     """`exit-after=0.5:1`: serves for so long, then ends with this status."""
     seconds, _, status = argument.partition(":")
@@ -356,6 +390,7 @@ _STEPS: Final[dict[str, Callable[[Setup, str], None]]] = {
     "print": _print,
     "print-lines": _print_lines,
     "print-env": _print_variable,
+    "leak": _leak,
     "exit-after": _exit_after,
     "freeze": _stop_itself,
     "heir": _leave_heir,
