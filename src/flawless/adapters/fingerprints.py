@@ -40,13 +40,20 @@ def fingerprint(parts: Parts, key: bytes) -> dict[str, str]:
     }
 
 
+def read_key(state: Path) -> bytes | None:
+    """The state folder's own key; None where nothing was ever started."""
+    try:
+        return (state / "key").read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def ensure_key(state: Path) -> bytes:
     """The state folder's own key, made once."""
+    key = read_key(state)
+    if key is not None:
+        return key
     path = ensure_private_folder(state) / "key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
     with suppress(FileExistsError):  # another process has just made it; its key is the key
         write_atomically(path, secrets.token_bytes(32), exclusively=True)
     return path.read_bytes()

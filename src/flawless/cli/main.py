@@ -10,8 +10,8 @@ import click
 
 from flawless import __version__
 from flawless.cli.options import before_the_verb
-from flawless.cli.streams import ensure_open
 from flawless.core.errors import FlawlessError
+from flawless.cli.streams import ensure_open
 
 USAGE: Final = 64
 """EX_USAGE of sysexits.h: wrong use of the command line. Never 2, which is a deploy that is partly live."""
@@ -97,20 +97,11 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return USAGE
-    except FlawlessError as error:
+    except Exception as error:  # noqa: BLE001 - whatever happened, a person is told what, and is shown no traceback
         from flawless.cli.failure import show
+        from flawless.core.fault import fault
 
-        show(error, sys.argv[1:] if arguments is None else arguments)
-        return error.exit_code
-    except BrokenPipeError:
-        return _closed_pipe()
+        told = error if isinstance(error, FlawlessError) else fault(error)
+        show(told, sys.argv[1:] if arguments is None else arguments)
+        return told.exit_code
     return code if isinstance(code, int) else 0
-
-
-def _closed_pipe() -> int:
-    """Whoever read us has gone (`flawless logs | head`): that is no error, and nothing more can be said."""
-    import os
-
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    return 141

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
+from flawless.adapters import fingerprints
 from flawless.checks.answer import Wanted
 from flawless.checks.service import (
     ExecReady,
@@ -76,11 +77,12 @@ class Services:
         """What a deploy would do with each, in the order in which it would."""
         names = [*self.early(), *self.late()]
         running = await asyncio.gather(*(self.stack.keepers[name].look() for name in names))
-        wanted = await asyncio.gather(*(asyncio.to_thread(self.fingerprint, name) for name in names))
+        # Without a key nothing of ours has ever been started here, so there is nothing to compare with.
+        key = fingerprints.read_key(self.stack.state) or b""
+        wanted = await asyncio.gather(*(asyncio.to_thread(self.fingerprint, name, key) for name in names))
         return [change(name, now, digest) for name, now, digest in zip(names, running, wanted, strict=True)]
 
-    def fingerprint(self, name: str) -> dict[str, str]:
-        from flawless.adapters import fingerprints
+    def fingerprint(self, name: str, key: bytes) -> dict[str, str]:
 
         service = self.settings[name]
         root = self.stack.manifest.root
@@ -95,7 +97,7 @@ class Services:
             sources=service.sources,
             excluded=[self.stack.manifest.root / ".flawless", self.stack.logs, *self._writable()],
         )
-        return fingerprints.fingerprint(parts, fingerprints.ensure_key(self.stack.state))
+        return fingerprints.fingerprint(parts, key)
 
     def command(self, name: str) -> tuple[str, ...]:
         """The argv with its program found on the child's own PATH. Raises CommandFailed: TOOL_MISSING."""
@@ -124,7 +126,8 @@ class Services:
     def _launcher(self, deploy_id: str) -> Callable[[str], Awaitable[Launch]]:
         async def launch(name: str) -> Launch:
             # The code is looked at when it is started: what changed since the plan was made runs too.
-            return self._launch(name, deploy_id, await asyncio.to_thread(self.fingerprint, name))
+            key = fingerprints.ensure_key(self.stack.state)
+            return self._launch(name, deploy_id, await asyncio.to_thread(self.fingerprint, name, key))
 
         return launch
 
