@@ -10,8 +10,8 @@ import click
 
 from flawless import __version__
 from flawless.cli.options import before_the_verb
-from flawless.core.errors import FlawlessError
 from flawless.cli.streams import ensure_open
+from flawless.core.errors import FlawlessError
 
 USAGE: Final = 64
 """EX_USAGE of sysexits.h: wrong use of the command line. Never 2, which is a deploy that is partly live."""
