@@ -82,6 +82,6 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
             timeout=_LIMIT,
             check=False,
         )
-    except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired):  # no git, no right to run it, no descriptors left
         return None
     return done.stdout if done.returncode == 0 else None

@@ -75,7 +75,7 @@ class Deployment:
         The verdict and the report do not depend on what comes behind them: what a full disk keeps from being written
         then stands in the report as `unfinished`.
         """
-        self.run.tell(self.started)
+        self._orchestrator.tell(self.started)
         verdict = await self._orchestrator.deploy()
         if verdict.exit_code in {0, 2}:
             with self._unfinished("what should run from now on was not written down"):

@@ -9,6 +9,7 @@ from typing import Final
 from flawless.core.check import Failed, Outcome, Passed, Skipped
 from flawless.core.errors import FlawlessError, Interrupted
 from flawless.core.event import Event, Failure, PhaseEnded, PhaseStarted, RolledBack, Verdict
+from flawless.core.fault import fault
 from flawless.core.phase import DeployResult, Phase, PhaseStatus, after
 from flawless.core.reason import Reason
 from flawless.deploy.rollback import Unwound
@@ -55,19 +56,19 @@ class Orchestrator:
     async def _enter(self, phase: Phase) -> PhaseStatus:
         self._run.phase = phase
         started = self._run.clock.monotonic()
-        self._tell(PhaseStarted(phase))
+        self.tell(PhaseStarted(phase))
         status, because = await self._do(phase)
-        self._tell(PhaseEnded(phase, status, self._run.clock.monotonic() - started, because))
+        self.tell(PhaseEnded(phase, status, self._run.clock.monotonic() - started, because))
         return status
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
         """What cannot be told fails the next phase: it must never keep us from going back, or from a verdict."""
         try:
             self._run.tell(event)
         except FlawlessError as error:
             self._untold = self._untold or _refusal(error)
         except Exception as error:  # noqa: BLE001 - see above
-            self._untold = self._untold or _fault(error)
+            self._untold = self._untold or _refusal(fault(error))
 
     async def _do(self, phase: Phase) -> tuple[PhaseStatus, str | None]:
         if phase is Phase.FAILURE_ROLLBACK:
@@ -93,11 +94,11 @@ class Orchestrator:
                 return interruption
             if _is_being_cancelled():
                 raise
-            return _fault(cancelled)
+            return _refusal(fault(cancelled))
         except FlawlessError as error:
             return _refusal(error)
         except Exception as error:  # noqa: BLE001 - a fault of our own must end in a rollback and a report, not in a traceback
-            return _fault(error)
+            return _refusal(fault(error))
         finally:
             self._walk = None
 
@@ -112,11 +113,11 @@ class Orchestrator:
         )
 
     def _fail(self, phase: Phase, failed: Failed) -> None:
-        self._tell(Failure(phase, failed.reason, failed.cause, failed.evidence, failed.next_steps))
+        self.tell(Failure(phase, failed.reason, failed.cause, failed.evidence, failed.next_steps))
 
     async def _roll_back(self) -> tuple[PhaseStatus, str | None]:
         if not self._run.undo.pending():
-            self._tell(RolledBack("not needed", ()))
+            self.tell(RolledBack("not needed", ()))
             return PhaseStatus.PASSED, "nothing had been changed"
         if not self._is_abandoned and not self._run.is_committed:
             self._rollback = asyncio.ensure_future(self._run.undo.unwind())
@@ -129,15 +130,15 @@ class Orchestrator:
         actions = [str(one) for one in unwound] + [f"NOT DONE: {sentence}" for sentence in left]
         if left:
             why = _TOO_LATE if self._run.is_committed else "the rollback was abandoned by a second interruption"
-            self._tell(RolledBack("failed", (*actions, why)))
+            self.tell(RolledBack("failed", (*actions, why)))
             return PhaseStatus.FAILED, why
         failed = next((str(one) for one in unwound if one.error), None)
-        self._tell(RolledBack("failed" if failed else "done", actions))
+        self.tell(RolledBack("failed" if failed else "done", actions))
         return (PhaseStatus.FAILED, failed) if failed else (PhaseStatus.PASSED, None)
 
     def _judge(self, last: Phase) -> Verdict:
         verdict = self._verdict(last)
-        self._tell(verdict)
+        self.tell(verdict)
         return verdict
 
     def _verdict(self, last: Phase) -> Verdict:
@@ -159,17 +160,4 @@ def _refusal(error: FlawlessError) -> Failed:
         error.cause,
         error.evidence or (error.cause,),
         error.next_steps or (f"flawless explain {error.code}",),
-    )
-
-
-def _fault(error: BaseException) -> Failed:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f"{frame.tb_frame.f_code.co_qualname}, line {frame.tb_lineno}" if frame else "unknown"
-    return Failed(
-        Reason.DEPLOY_INTERNAL,
-        "Flawless itself made a mistake",
-        (f"{type(error).__name__}: {error}", f"in {place}"),
-        ("report it with this deploy report", "try again: flawless deploy"),
     )
