@@ -66,9 +66,16 @@ def launch(folder: Path, *arguments: str) -> Launch:
     )
 
 
-@pytest.fixture
-async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
-    """Listening; with its tree gone afterwards."""
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for all the questions to one service."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def kept(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kept]:
+    """Listening; with its tree gone afterwards. No test changes it."""
+    tmp_path = tmp_path_factory.mktemp("kept")
     with nursery_in(tmp_path):
         http = LocalHttp()
         one = Kept(KeptService("backend", tmp_path / "run" / "backend", tmp_path / "logs"), free_port(), http)
