@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -24,6 +25,7 @@ START_TIMEOUT: Final = 10.0
 ANSWER_TIMEOUT: Final = 5.0
 """Seconds for an order that ends no process; the others get the service's stop_timeout on top."""
 _LONGEST_ANSWER: Final = 16_777_216
+_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _CODE: Final = "SERVICE_KEEPER_FAILED"
 _PASSED_ON: Final = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """The keeper's own environment; the service's comes with its spec."""
@@ -65,7 +67,7 @@ class Keeper:
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
         except OSError as error:
-            raise _failure(run_folder.name, "status", error.strerror or str(error)) from None
+            raise _unreachable(run_folder.name, "status", error) from None
         service = run_folder.name
         async with _closing(writer), _time_limit(service, "status", ANSWER_TIMEOUT):
             answer = await _exchange(reader, writer, {"order": "status"})
@@ -128,7 +130,7 @@ class Keeper:
         try:
             reader, writer = await _connect(self.run_folder)
         except OSError as error:
-            raise _failure(self._service, "watch", error.strerror or str(error)) from None
+            raise _unreachable(self._service, "watch", error) from None
         async with _closing(writer):
             writer.write(to_line({"order": "watch"}))
             with contextlib.suppress(ConnectionError):  # the keeper ended: so does what there is to see
@@ -152,7 +154,7 @@ class Keeper:
                 async with _closing(writer):
                     answer = await _exchange(reader, writer, {"order": order, **details})
         except OSError as error:
-            raise _failure(self._service, order, f"no keeper answers: {error.strerror or error}") from None
+            raise _unreachable(self._service, order, error) from None
         return _checked(self._service, order, answer)
 
     @classmethod
@@ -161,7 +163,7 @@ class Keeper:
         try:
             process, ours = _launch(run_folder)
         except OSError as error:
-            raise _failure(service, order, str(error)) from None
+            raise _unreachable(service, order, error) from None
         try:
             reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_ANSWER)
             async with _closing(writer), _time_limit(service, order, START_TIMEOUT + wait):
@@ -260,6 +262,19 @@ def _failure(service: str, order: str, why: str, evidence: tuple[str, ...] = ())
         code=_CODE,
         evidence=evidence,
         next_steps=["see what runs: flawless status", f"then: flawless restart {service}"],
+    )
+
+
+def _unreachable(service: str, order: str, error: OSError) -> CommandFailed:
+    """That we have no descriptor or memory left is never the keeper's fault, nor its service's."""
+    why = error.strerror or str(error)
+    if error.errno not in _LIMITS:
+        return _failure(service, order, f"no keeper answers: {why}")
+    return CommandFailed(
+        f"this machine has nothing left to reach the keeper of {service} with: {why}",
+        code="HOST_LIMITS",
+        evidence=[f"errno {errno.errorcode[error.errno]} at the order {order}"],
+        next_steps=["raise the limit: ulimit -n 4096", "then: flawless deploy"],
     )
 
 

@@ -1,0 +1,140 @@
+"""The machine itself: no descriptors left, a wall clock that is set anew. FAILURES 59, 60."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Final
+
+import psutil
+import pytest
+
+from support.stacks import Done, Stack, until
+
+_FEW: Final = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({0}, {0}))\n"
+
+
+def _assert_blames_the_host(done: Done) -> None:
+    assert done.exit_code == 1
+    assert "HOST_LIMITS" in done.output
+    assert "Too many open files" in done.output
+    assert "ulimit" in done.output, "what to do is said"
+    wrong = ("SERVICE_EXITED", "SERVICE_NOT_LISTENING", "SERVICE_KEEPER_FAILED", "SERVICE_HUNG", "DEPLOY_INTERNAL")
+    assert not [code for code in wrong if code in done.output]
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("left", [8, 10, 12])
+def test_a_command_without_descriptors_blames_the_machine(stack: Stack, left: int) -> None:
+    """HOST_LIMITS wherever it strikes, before the journal or behind it: never a service, never a traceback."""
+    stack.service("backend")
+
+    _assert_blames_the_host(stack.deploy(mutation=_FEW.format(left)))
+
+    assert stack.deploy().exit_code == 0, "with descriptors it converges"
+
+
+def test_descriptors_that_run_out_at_a_probe_are_not_the_services_fault(stack: Stack) -> None:
+    """The service is well and serves; what fails here is the question. It is put back, and the report says why."""
+    stack.timeouts(backend_ready="1s")
+    stack.service("backend")
+
+    done = stack.deploy(mutation=_FULL_AT_A_PROBE)
+
+    _assert_blames_the_host(done)
+    assert stack.failure()["code"] == "HOST_LIMITS"
+
+
+@pytest.mark.parametrize("jump", [3600, -3600], ids=["forward", "back"])
+def test_a_jump_of_the_wall_clock_ends_no_gate_early_or_late(stack: Stack, jump: int) -> None:
+    """The clock is set by an hour while the gate waits: it waits as long as the service needs, and no longer."""
+    stack.timeouts(backend_ready="5s")
+    stack.service("backend", "wait=1.5")
+
+    done = stack.deploy(mutation=_JUMPS.format(jump))
+
+    assert done.exit_code == 0, done.output
+    assert done.seconds < 8
+    record = stack.record("backend")
+    assert record is not None
+    assert record["restarts"] == 0
+    report = stack.report()
+    began, ended = (datetime.fromisoformat(report[key]) for key in ("started_at", "finished_at"))
+    assert abs((ended - began).total_seconds() - jump) < 60, "the jump took place inside this very run"
+    assert 0 <= report["duration_ms"] < 10_000, "how long it took is no matter of the wall clock"
+
+
+@pytest.mark.parametrize("jump", [3600, -3600], ids=["forward", "back"])
+def test_a_gate_whose_clock_jumps_still_ends_at_its_deadline(stack: Stack, jump: int) -> None:
+    """One that never listens fails after its 1.5 s, not at once and not an hour later."""
+    stack.timeouts(backend_ready="1.5s")
+    stack.service("backend", "silent")
+
+    done = stack.deploy(mutation=_JUMPS.format(jump))
+
+    assert stack.failure()["code"] == "SERVICE_NOT_LISTENING"
+    gate = next(phase for phase in stack.report()["phases"] if phase["name"] == "BACKEND_READY_GATE")
+    assert 1300 <= gate["duration_ms"] < 5000
+    assert done.seconds < 8
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_the_next_deploy_after_a_jump_restarts_nothing(stack: Stack, hours: int) -> None:
+    """A process that is older, or younger, than the clock says is the same process all the same."""
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    before = stack.pid("backend")
+    path = stack.folder / ".flawless/run/backend/record.json"
+    psutil.Process(stack.keeper("backend")).kill()
+    record = json.loads(path.read_text())
+    for stamp in ("since", "started_at"):
+        record[stamp] -= hours * 3600
+    path.write_text(json.dumps(record))
+
+    assert stack.deploy().exit_code == 0
+
+    assert stack.pid("backend") == before
+
+
+def test_a_machine_without_a_jump_measures_what_passed(stack: Stack) -> None:
+    """The stamps are UTC and near to ours."""
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    until(lambda: stack.is_served("backend"), "it serves")
+
+    ended = datetime.fromisoformat(stack.report()["finished_at"])
+
+    assert abs((datetime.now(UTC) - ended).total_seconds()) < 30
+
+
+_FULL_AT_A_PROBE: Final = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from flawless.checks import service
+asked = service.HttpReady.ask
+held = []
+async def ask(self, limit):
+    if not held:
+        try:
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+    return await asked(self, limit)
+service.HttpReady.ask = ask
+"""
+
+_JUMPS: Final = """
+import time
+from datetime import timedelta
+from flawless.checks import service
+from flawless.core import clock
+asked, wall, now = service.listening_failure, time.time, clock.SystemClock.now
+jumped = []
+async def ask(subject):
+    jumped.append({0})
+    return await asked(subject)
+service.listening_failure = ask
+time.time = lambda: wall() + sum(jumped[:1])
+clock.SystemClock.now = lambda self: now(self) + timedelta(seconds=sum(jumped[:1]))
+"""
