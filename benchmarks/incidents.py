@@ -1,4 +1,4 @@
-# ruff: noqa: INP001  # a script, no package
+# a script, no package
 """Incidents in numbers, as JSON: pages and stories of 1,000,000 rows, the cost of a write, 10,000 written and drained.
 
 The server is one of the tests' own, without fsync; the outbox is on this disk, with it.

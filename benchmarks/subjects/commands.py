@@ -1,0 +1,61 @@
+"""Commands that a person waits for."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from figures import AtMost, Row, Unit, median
+from ours import Ours
+from peers import Peer
+from scope import Scope
+from world import World, run
+
+_MODULES: Final = ("pydantic", "sqlalchemy", "alembic", "asyncpg", "rich", "httpx2", "psutil")
+"""What takes long to import."""
+
+
+def measure(scope: Scope) -> Iterator[Row]:
+    rounds = scope.rounds(20, 3)
+    with World.made() as world:
+        tasks = [world.shell(name) for name in ("a", "b", "c")]
+        ours = Ours(world, tasks)
+        ours.run("start")
+        bare = f"{_taken(lambda: run([sys.executable, '-c', ''], ours.folder), rounds):.0f} ms, a bare interpreter"
+        helped = _taken(lambda: ours.run("--help"), rounds)
+        yield Row("`flawless --help`", Unit.MILLISECONDS, helped, AtMost(120), bare, rounds=rounds)
+        shown = _taken(lambda: ours.run("status", codes=(0, 2, 3, 4)), rounds)
+        peers = {peer.name: _peer(peer) for peer in scope.peers if peer.status is not Peer.status}
+        yield Row("`flawless status`", Unit.MILLISECONDS, shown, AtMost(250), bare, peers, rounds)
+        for verb in ("--help", "status"):
+            yield _imports(ours, verb)
+        ours.run("stop")
+
+
+def _taken(work: Callable[[], object], rounds: int) -> float:
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        work()
+        taken.append((time.perf_counter() - began) * 1000)
+    return median(taken)
+
+
+def _imports(ours: Ours, verb: str) -> Row:
+    told = run([sys.executable, "-X", "importtime", "-m", "flawless", verb], ours.folder, codes=()).errors
+    loaded = [line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")]
+    heavy = sorted({name for name in loaded if name in _MODULES})
+    note = f"{len(loaded)} modules in all; {', '.join(heavy) or 'none of ' + ', '.join(_MODULES)}"
+    bar = AtMost(0) if verb == "--help" else None
+    return Row(f"heavy libraries that `flawless {verb}` imports", Unit.COUNT, len(heavy), bar, note=note)
+
+
+def _peer(peer: type[Peer]) -> float:
+    with World.made() as world:
+        contender = peer(world, [world.shell(name) for name in ("a", "b", "c")])
+        contender.begin()
+        contender.start()
+        world.events.all("born", 3)
+        return _taken(contender.status, 5)

