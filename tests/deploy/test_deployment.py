@@ -160,16 +160,16 @@ async def test_a_good_deploy_that_cannot_be_remembered_is_still_good(stack: Stac
     ]
 
 
-async def test_a_run_whose_first_record_cannot_be_written_does_nothing(stack: Stack) -> None:
-    """It ends with a code, not with a traceback; there is no report of what never began."""
+async def test_a_run_whose_first_record_cannot_be_written_does_nothing_and_says_why(stack: Stack) -> None:
+    """No step is taken; the report tells of the disk."""
 
     def full(stamped: Stamped) -> None:
         raise CommandFailed("the disk is full", code="DISK_FULL")
 
     stack.deployment.run.stream._readers.insert(0, full)
-    with pytest.raises(CommandFailed, match="the disk is full"):
-        await stack.deployment.deploy()
-    assert stack.archive.reports() == []
+    assert (await stack.deployment.deploy()).exit_code == 1
+    assert stack.report()["failure"]["code"] == "DISK_FULL"
+    assert [phase["name"] for phase in stack.report()["phases"]] == ["PRECHECK", "FAILURE_ROLLBACK"]
 
 
 def records(stack: Stack) -> list[bytes]:

@@ -59,7 +59,8 @@ class Archive:
         """Writes both forms and answers with the path of the JSON one.
 
         On a full disk the reserve is given up for it; where that does not help either, or the folder cannot be
-        written, the report goes to a folder of its own in the system's temporary one.
+        written, the report goes to a folder of its own in the system's temporary one. Raises OSError when it does not
+        fit there either.
         """
         try:
             return self._write(self._logs, report, text, now)
@@ -69,7 +70,11 @@ class Archive:
             return self._write(self._logs, report, text, now)
         except OSError:
             elsewhere = Path(tempfile.mkdtemp(prefix=f"flawless-{self._name}-"))
+        try:
             return self._write(elsewhere, report, text, now)
+        except OSError:
+            elsewhere.rmdir()
+            raise
 
     def prune(self, now: datetime) -> None:
         """Removes reports and journals of more than 30 days, but never the last five."""
