@@ -141,6 +141,38 @@ def test_a_secret_across_two_lines_is_found(name: str, value: str) -> None:
         assert pieces.endswith((b"**** >>\n", b"1234 >>\n"))
 
 
+@pytest.mark.parametrize("size", [8, 9, 10, 11, 12, 14, 15, 16, 18, 19, 20, 40])
+@pytest.mark.parametrize("others", [(), ("hunter2hunter2",), tuple(f"Passw0rd{n}" for n in range(20)), (KEY * 3,)])
+def test_a_secret_is_found_wherever_it_stands(size: int, others: tuple[str, ...]) -> None:
+    """At every place of the text, whatever its length and that of those beside it, at the very end too."""
+    value = "".join(chr(ord("a") + 7 * at % 26) for at in range(size))
+    redactor = Redactor([value, *others])
+    for name in ("raw", "url, all", "base64 at 0", "base64 at 1", "base64 at 2", "hex", "\\u"):
+        form = ENCODINGS[name](value).encode()
+        for place in range(20):
+            assert redactor.data(b"." * place + form) == b"." * place + MASK
+            assert redactor.data(b"." * place + form + b" and\nmore") == b"." * place + MASK + b" and\nmore"
+
+
+@pytest.mark.parametrize("value", ["hunter2hunter2", KEY, "Ab3dEf6h", "only-letters-in-this-one"])
+def test_a_secret_is_found_in_a_long_text(value: str) -> None:
+    """Wherever a text is divided to be searched."""
+    redactor = Redactor([value, "hunter2hunter2", "postgresql://app:s3cr3t-pw@db/shop"])
+    text = b"-" * 50_000
+    for place in (*range(4000, 50_000, 4111), *range(12_288 - len(value), 12_290), 50_000):
+        shown = redactor.data(text[:place] + value.encode() + text[place:])
+        assert shown == text[:place] + mask_of(value.encode()) + text[place:]
+
+
+def test_hundreds_of_secrets_are_told_apart() -> None:
+    """Of many that are alike each is found, and what only begins like one stays."""
+    values = [f"sk-{number:04d}-{number * 7919 % 9973:04d}-end" for number in range(300)]
+    redactor = Redactor(values)
+    assert redactor.text(" ".join(values)) == " ".join(["****"] * len(values))
+    near = " ".join(value[:-1] + "x" for value in values)
+    assert redactor.text(near) == near
+
+
 def test_byte_by_byte_is_the_same() -> None:
     """A stream that is fed single bytes gives what the whole gives."""
     redactor = Redactor(SECRETS)
@@ -197,6 +229,13 @@ def test_masks_show_at_most_four_characters() -> None:
         ("ghp_abcdefghijklmnopqrst", "ghp_****qrst"),
         ("xoxb-1234567890-abcdefghij", "xoxb-****ghij"),
         ("postgresql://app:pw@db/shop", "postgresql://****@db/shop"),
+        ("gho_abcdefghijklmnopqrst and ghu_abcdefghijklmnopqrst", "gho_****qrst and ghu_****qrst"),
+        ("ghs_abcdefghijklmnopqrst,ghr_abcdefghijklmnopqrst", "ghs_****qrst,ghr_****qrst"),
+        ("github_pat_abcdefghijklmnop_qrst", "github_pat_****qrst"),
+        ("ASIAABCDEFGHIJKLMNOP", "ASIA****MNOP"),
+        ("sk_test_abcdefghijkl5678 rk_live_abcdefghijkl5678", "sk_test_****5678 rk_live_****5678"),
+        ("xapp-1-abcdefghijklmnop xoxs-1234567890-abcdefghij", "xapp-****mnop xoxs-****ghij"),
+        ("authorization: bearer abcdefghijklmnopqrst", "authorization: bearer ****"),
         ("redis://:p@ss@h", "redis://****@h"),
     ],
 )
@@ -219,6 +258,9 @@ def test_known_kinds_are_found_without_their_value(text: str, shown: str) -> Non
         '{"url":"http://localhost:3000","mail":"a@b.example"}',
         "sk_live_ and sk- and eyJ",
         "ask_live_performance_data_now",
+        "task-list-of-the-whole-team 0AKIAABCDEFGHIJKLMNOP AKIAABCDEFGHIJKLMNOPq",
+        "xeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc xghp_abcdefghijklmnopqrst",
+        "forbearer abc, mail a@b.example, http://host:80/@home",
     ],
 )
 def test_what_only_looks_like_a_key_stays(text: str) -> None:

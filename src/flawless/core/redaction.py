@@ -1,9 +1,10 @@
 """Nothing leaves the process before its secrets are taken out: known ones by value, others by their shape.
 
-How a value is found. Every spelling of a secret has at least seven bytes, so wherever it stands, some group of four of
-its bytes begins at a multiple of four: for each remainder one telling group is remembered. The text is read as 32-bit
-numbers and intersected with those groups: one set operation for any number of secrets. Only where a group is met,
-spellings are compared.
+How a value is found. Wherever a spelling of 19 bytes or more stands, some group of four of its bytes begins at a
+multiple of sixteen: for each remainder one telling group is remembered. Every sixteenth place of the text is read as a
+32-bit number and intersected with those groups: one set operation for any number of secrets. Only where a group is met,
+spellings are compared. Shorter spellings need a smaller stride, down to four for seven bytes; a few are searched for
+one by one instead.
 
 Line breaks are left out of the comparison, so a secret that was wrapped is found as well.
 """
@@ -27,7 +28,9 @@ Span: TypeAlias = "tuple[int, int, bytes]"
 MASK = b"****"
 SHORT = 8  # below this many characters a value is a secret only where it stands as a field or in a URL
 _HEAD = 7
-_BLOCK = 8192
+_BLOCK = 12_288  # a multiple of every stride
+_STRIDES = (16, 12, 8, 4)
+_NEEDLES = 90  # searching for a spelling through so many bytes takes as long as looking at one group
 _CONTEXT = 64  # bytes already given out that a field's name may reach back
 _TOKEN = 16_384  # a token of a known shape that is still unfinished after so many bytes is not waited for
 
@@ -55,9 +58,7 @@ _MASKED_PREFIX = re.compile(b"|".join(prefix for prefix in _PREFIXES if prefix !
 # What must be kept of a match stands before the group that is masked.
 _BEARER = re.compile(rb"earer (?<=[Bb]earer )((?=[^\s]*\d)[A-Za-z0-9._~+/=-]{8,}|[A-Za-z0-9._~+/=-]{16,})")
 _USERINFO = re.compile(rb"://([^\s/?#\"'<>`\\@]*:[^\s/?#\"'<>`\\]*)@")
-_BEGINNINGS = tuple(
-    {literal[:size] for literal in (*_PREFIXES, b"earer ", b"://") for size in range(1, len(literal))}
-)
+_BEGINNINGS = tuple({literal[:size] for literal in (*_PREFIXES, b"earer ", b"://") for size in range(1, len(literal))})
 _BEGINNING = re.compile(rb"(?:" + b"|".join(map(re.escape, sorted(_BEGINNINGS, key=len, reverse=True))) + rb")\Z")
 _UNFINISHED = re.compile(
     rb"(?:(?<![A-Za-z0-9])(?:" + b"|".join(_PREFIXES) + rb")[A-Za-z0-9._~+/=*-]*"
@@ -86,20 +87,34 @@ _ESCAPED_BYTE = re.compile(rb"%([0-9A-Fa-f]{2})")
 class Redactor:
     """Takes secrets out of text. `values` are the secrets as they are; it knows how else they may be written."""
 
-    __slots__ = ("_forms", "_grams", "_heads", "_longest", "_masks", "_openings", "_shorts", "_values")
+    __slots__ = (
+        "_forms",
+        "_grams",
+        "_heads",
+        "_longest",
+        "_masks",
+        "_needles",
+        "_openings",
+        "_shorts",
+        "_stride",
+        "_values",
+    )
 
     def __init__(self, values: Iterable[str]) -> None:
         self._values = frozenset(_with_parts(values))
         self._shorts = _shorts(self._values)
         self._forms: dict[bytes, list[bytes]] = {}  # by how they begin, sorted
         self._masks: dict[bytes, bytes] = {}
-        self._grams: dict[int, tuple[int, ...]] = {}  # a telling group, and where in spellings it stands
-        self._heads: dict[int, tuple[int, ...]] = {}  # the same of the first four groups
+        self._heads: dict[int, tuple[int, ...]] = {}  # each of the first four groups, and where in spellings it stands
         self._openings: dict[bytes, int] = {}
         self._longest = 0
         for value in self._values:
             if _is_long(value):
                 self._learn(value)
+        forms = [form for begun in self._forms.values() for form in begun]
+        self._stride = min(_STRIDES, key=lambda stride: _NEEDLES / stride + len(_too_short(forms, stride)))
+        self._needles = _too_short(forms, self._stride)
+        self._grams = _telling_groups(forms, self._stride)
 
     def including(self, more: Iterable[str]) -> Redactor:
         """A redactor that knows `more` secrets as well."""
@@ -171,14 +186,15 @@ class Redactor:
         self._longest = max(self._longest, len(form))
         for remainder in range(4):
             _note(self._heads, form, remainder)
-            _note(self._grams, form, _telling_offset(form, remainder))
         for size in range(1, _HEAD):
             opening = form[:size]
             self._openings[opening] = min(self._openings.get(opening, sys.maxsize), len(form))
 
     def _by_value(self, joined: bytes) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        for start in _candidates(joined, 0, self._grams):
+        starts = _candidates(joined, 0, self._grams, self._stride)
+        starts.update([at for needle in self._needles for at in _places(joined, needle)])
+        for start in starts:
             form, _ = self._compared(joined, start)
             if form:
                 spans.append((start, start + len(form), self._masks.get(form, MASK)))
@@ -187,7 +203,7 @@ class Redactor:
     def _cut_off(self, joined: bytes) -> int:
         """Where the longest beginning of a spelling starts that runs to the end."""
         tail = max(0, len(joined) - self._longest + 1)
-        starts = [start for start in _candidates(joined, tail, self._heads) if self._compared(joined, start)[1]]
+        starts = [start for start in _candidates(joined, tail, self._heads, 4) if self._compared(joined, start)[1]]
         return min(starts) if starts else self._short_hold(joined)
 
     def _compared(self, joined: bytes, start: int) -> tuple[bytes, bool]:
@@ -201,11 +217,9 @@ class Redactor:
 
     def _by_field(self, data: bytes) -> Iterator[Span]:
         for short in self._shorts:
-            at = data.find(short)
-            while at >= 0:
+            for at in _places(data, short):
                 if _stands_alone(data, at, at + len(short)):
                     yield at, at + len(short), MASK
-                at = data.find(short, at + 1)
 
     def _field(self, key: str, value: JSON) -> JSON:
         return _masked_tree(value) if names_secret(key) else self.tree(value)
@@ -292,6 +306,35 @@ def _shorts(values: Iterable[str]) -> frozenset[bytes]:
     )
 
 
+def _too_short(forms: Iterable[bytes], stride: int) -> list[bytes]:
+    """Those that may stand between two places that are looked at."""
+    return [form for form in forms if len(form) < stride + 3]
+
+
+def _telling_groups(forms: Iterable[bytes], stride: int) -> dict[int, tuple[int, ...]]:
+    """For each form and remainder a group, and where in spellings it stands."""
+    grams: dict[int, tuple[int, ...]] = {}
+    for form in forms:
+        if len(form) >= stride + 3:
+            kinds = form.translate(_KINDS)
+            for remainder in range(stride):
+                _note(grams, form, _telling_offset(kinds, remainder, stride))
+    return grams
+
+
+def _telling_offset(kinds: bytes, remainder: int, stride: int) -> int:
+    """Where a group begins that ordinary text hardly has: letters together with digits, or else digits.
+
+    Late rather than early: what values begin with is often an ordinary word, as in `postgresql://`.
+    """
+    offsets = range(remainder, len(kinds) - 3, stride)[::-1]
+    for offset in offsets:
+        group = kinds[offset : offset + 4]
+        if b"a" in group and b"1" in group and b"." not in group:
+            return offset
+    return max(offsets, key=lambda offset: kinds.count(b"1", offset, offset + 4))
+
+
 def _note(grams: dict[int, tuple[int, ...]], form: bytes, offset: int) -> None:
     gram = int.from_bytes(form[offset : offset + 4], sys.byteorder)
     offsets = grams.get(gram, ())
@@ -299,30 +342,25 @@ def _note(grams: dict[int, tuple[int, ...]], form: bytes, offset: int) -> None:
         grams[gram] = (*offsets, offset)
 
 
-def _telling_offset(form: bytes, remainder: int) -> int:
-    """Where a group begins that ordinary text hardly has: letters together with digits."""
-    kinds = form.translate(_KINDS)
-    for offset in range(remainder, len(form) - 3, 4):
-        group = kinds[offset : offset + 4]
-        if b"a" in group and b"1" in group and b"." not in group:
-            return offset
-    return remainder
-
-
-def _candidates(joined: bytes, begin: int, grams: dict[int, tuple[int, ...]]) -> set[int]:
+def _candidates(joined: bytes, begin: int, grams: dict[int, tuple[int, ...]], stride: int) -> set[int]:
     """Where a spelling may begin, at `begin` or later."""
     starts: set[int] = set()
+    if not grams:
+        return starts
     for block in range(begin, len(joined), _BLOCK):
         stop = min(block + _BLOCK, block + (len(joined) - block & ~3))
-        with memoryview(joined) as view, view[block:stop].cast("I") as numbers:
-            met = grams.keys() & numbers
-        for number in met:
-            gram = number.to_bytes(4, sys.byteorder)
-            at = joined.find(gram, block, stop)
-            while at >= 0:
-                starts.update([at - offset for offset in grams[number] if at - offset >= begin])
-                at = joined.find(gram, at + 1, stop)
+        for number in grams.keys() & memoryview(joined)[block:stop].cast("I")[:: stride // 4]:
+            for at in _places(joined, number.to_bytes(4, sys.byteorder), block, stop):
+                if (at - block) % stride == 0:
+                    starts.update([at - offset for offset in grams[number] if at - offset >= begin])
     return starts
+
+
+def _places(data: bytes, needle: bytes, start: int = 0, stop: int = sys.maxsize) -> Iterator[int]:
+    at = data.find(needle, start, stop)
+    while at >= 0:
+        yield at
+        at = data.find(needle, at + 1, stop)
 
 
 def _longest_of(forms: list[bytes], text: bytes) -> tuple[bytes, bool]:
