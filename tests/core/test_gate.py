@@ -128,7 +128,7 @@ async def test_the_deadline_ends_it_and_the_failure_says_how_long_was_waited(clo
     check = Scripted(clock, refused())
     finding = await gate(check, Patience(20.0), clock=clock)
     assert failure(finding).cause == "refused"
-    assert failure(finding).evidence == ("seen", f"asked {len(check.asked)} times in 20.0 s (limit 20 s)")
+    assert failure(finding).evidence == ("seen", f"asked {len(check.asked)} times in 20.0 s (limit 20.0 s)")
     assert 20.0 <= clock.monotonic() - 1000.0 <= 20.01
 
 

@@ -161,15 +161,29 @@ async def test_a_good_deploy_that_cannot_be_remembered_is_still_good(stack: Stac
 
 
 async def test_a_run_whose_first_record_cannot_be_written_does_nothing_and_says_why(stack: Stack) -> None:
-    """No step is taken; the report tells of the disk."""
+    """It ends with a code and a report, not with a traceback; no step runs."""
+    untold: list[str] = []
 
     def full(stamped: Stamped) -> None:
-        raise CommandFailed("the disk is full", code="DISK_FULL")
+        if not untold:
+            untold.append(stamped.event.name)
+            raise CommandFailed("the disk is full", code="DISK_FULL")
 
     stack.deployment.run.stream._readers.insert(0, full)
-    assert (await stack.deployment.deploy()).exit_code == 1
-    assert stack.report()["failure"]["code"] == "DISK_FULL"
-    assert [phase["name"] for phase in stack.report()["phases"]] == ["PRECHECK", "FAILURE_ROLLBACK"]
+    assert await stack.deployment.deploy() == Verdict(DeployResult.FAILURE, 1)
+    assert (untold, stack.report()["failure"]["code"]) == (["run.started"], "DISK_FULL")
+    assert [one["name"] for one in stack.report()["phases"]] == ["PRECHECK", "FAILURE_ROLLBACK"]
+
+
+async def test_a_run_killed_behind_its_report_needs_no_other(stack: Stack) -> None:
+    """Its journal gets the end it lacks; no second report, no incident of a killed deploy."""
+    await stack.deployment.deploy()
+    [path] = stack.archive.journals()
+    path.write_bytes(b"".join(records(stack)[:-1]))
+    assert stack.settle() == stack.archive.reports()
+    assert stack.report()["result"] == "success"
+    assert stack.book.opened == []
+    assert journal.is_ended(path.read_bytes())
 
 
 def records(stack: Stack) -> list[bytes]:

@@ -79,7 +79,7 @@ class Orchestrator:
                 return PhaseStatus.FAILED, failed.cause
             case Skipped(because=because):
                 return PhaseStatus.SKIPPED, because
-            case Passed():
+            case _:
                 return PhaseStatus.PASSED, None
 
     async def _step(self, phase: Phase) -> Outcome:
