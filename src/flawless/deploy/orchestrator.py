@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from flawless.core.check import Failed, Outcome, Passed, Skipped
+from flawless.core.check import Failed, Outcome, Skipped
 from flawless.core.errors import FlawlessError, Interrupted
 from flawless.core.event import Event, Failure, PhaseEnded, PhaseStarted, RolledBack, Verdict
 from flawless.core.fault import fault
