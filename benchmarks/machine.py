@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ def described() -> dict[str, Any]:
         "processor": _processor(),
         "python": platform.python_version(),
     }
+
+
+def contention() -> float:
+    """How many times longer work takes than the processor time it needs, because others work too; 1 when none does."""
+    began, used = time.perf_counter(), time.process_time()
+    while time.process_time() - used < 0.1:
+        pass
+    return max(1.0, (time.perf_counter() - began) / (time.process_time() - used))
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from figures import median
 from flawless.adapters.keeper import record
 from flawless.adapters.keeper.client import Keeper
 from flawless.adapters.keeper.spec import KeeperSpec, LogRule, RestartRule
@@ -86,6 +87,10 @@ class Ours:
             + (f"port = {task.port}\n" if task.port else "")
             for task, name in zip(self.tasks, before, strict=False)
         ]
+
+
+def to_note(rans: Sequence[Ran]) -> str:
+    return f"{median([ran.cpu for ran in rans]) * 1000:.0f} ms of processor time"
 
 
 def copy_folder(source: Path, target: Path) -> None:

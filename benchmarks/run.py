@@ -19,7 +19,7 @@ from typing import Any
 
 import machine
 import table
-from figures import Row, Unit, Verdict, text
+from figures import Row, Unit, Verdict, median, text
 from peers import PEERS
 from scope import Scope
 from subjects import SUBJECTS
@@ -57,20 +57,23 @@ def _arguments() -> argparse.Namespace:
 
 
 def _document(scope: Scope, names: Sequence[str]) -> dict[str, Any]:
-    load = [os.getloadavg()[0]]
+    contention = [machine.contention()]
     rows: list[dict[str, Any]] = []
     for name in names:
         began = time.monotonic()
         for row in _rows(name, SUBJECTS[name], scope):
             rows.append({"subject": name, **row.to_json()})
             _say(f"{row.verdict:<12} {row.what}: {text(row.ours)} {row.unit} {row.note}")
-        load.append(os.getloadavg()[0])
-        _say(f"{name}: {time.monotonic() - began:.0f} s, load {load[-1]:.1f}")
+        contention.append(machine.contention())
+        _say(
+            f"{name}: {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}, slowed {contention[-1]:.1f} times"
+        )
     return {
         "schema_version": 1,
         "short": scope.short,
         "machine": machine.described(),
-        "load": {"first": load[0], "highest": max(load)},
+        "load": os.getloadavg()[0],
+        "contention": {"median": median(contention), "highest": max(contention)},
         "peers": {peer.name: peer.is_installed() for peer in PEERS},
         "rows": rows,
     }

@@ -31,10 +31,12 @@ def to_markdown(document: Mapping[str, Any]) -> str:
 
 
 def _circumstances(document: Mapping[str, Any]) -> Iterator[str]:
-    machine, load = document["machine"], document["load"]
+    machine, contention = document["machine"], document["contention"]
     yield f"Machine: {machine['cores']} cores, {machine['processor'] or machine['architecture']},"
-    yield f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}; load average"
-    yield f"{load['first']:.1f} before the run, at most {load['highest']:.1f} during it (our own work included)."
+    yield f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}."
+    yield f"Load average at the end of the run: {document['load']:.1f}, our own work included. What others did on the"
+    yield f"machine made work last {contention['median']:.1f} times as long as it needs in the median, and at worst"
+    yield f"{contention['highest']:.1f} times."
     if absent := [name for name, there in document["peers"].items() if not there]:
         yield f"Not installed, so skipped: {', '.join(absent)}."
     if document["short"]:

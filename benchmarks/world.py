@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import shutil
 import signal
@@ -139,6 +140,8 @@ class Ran:
     """A command that has ended."""
 
     seconds: float
+    cpu: float
+    """Seconds of processor time: what stays the same while others keep the machine busy."""
     output: str
     errors: str
     code: int
@@ -151,7 +154,7 @@ def run(
     codes: tuple[int, ...] = (0,),
 ) -> Ran:
     """Runs a command to its end; any other exit code than those is an error with its last words."""
-    began = time.perf_counter()
+    used, began = _children_cpu(), time.perf_counter()
     done = subprocess.run(
         [str(word) for word in command],
         cwd=folder,
@@ -166,7 +169,12 @@ def run(
     if codes and done.returncode not in codes:
         words = (done.stderr or done.stdout).strip()[-400:]
         raise RuntimeError(f"{' '.join(map(str, command[-3:]))} ended with {done.returncode}: {words}")
-    return Ran(seconds, done.stdout, done.stderr, done.returncode)
+    return Ran(seconds, _children_cpu() - used, done.stdout, done.stderr, done.returncode)
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def launch(command: Sequence[str | Path], folder: Path, **details: Any) -> subprocess.Popen[bytes]:

