@@ -56,7 +56,9 @@ def command(flags: Common, ids: tuple[str, ...], *, listing: bool) -> int:
 
 
 def _all(stack: Stack) -> list[Check]:
-    return [*stack.preflight(), *(artefact.check for artefact in stack.artefacts())]
+    from flawless.wiring import preflight
+
+    return preflight.everything(stack)
 
 
 def _chosen(checks: Sequence[Check], ids: Sequence[str]) -> list[Check]:

@@ -31,6 +31,7 @@ from flawless.deploy.steps.services import ReadyBackends, StartBackends, StartFr
 from flawless.deploy.steps.success import ConfirmEndState
 from flawless.deploy.steps.undeclared import SkipUndeclared, Unsupported
 from flawless.manifest.environment import tool_environment
+from flawless.wiring import preflight
 from flawless.wiring.services import Services
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Deploying:
 
     def _precheck(self) -> Precheck:
         folders = [self.stack.manifest.root / name for name in self._settings.paths.writable]
-        return Precheck(self.stack.preflight(), self.stack.artefacts(), folders)
+        return Precheck(preflight.checks(self.stack), preflight.artefacts(self.stack), folders)
 
     def _validate_database(self) -> ValidateDatabase:
         if self._database is None:

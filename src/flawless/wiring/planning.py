@@ -13,6 +13,7 @@ from flawless.core.migration import Target
 from flawless.core.service import Change, ChangeAction
 from flawless.deploy.migrate import ApplicationMigrations
 from flawless.deploy.run import ATTEMPT
+from flawless.wiring import preflight
 from flawless.wiring.deploying import migration_tool
 from flawless.wiring.services import Services
 
@@ -56,7 +57,7 @@ async def _changes(stack: Stack) -> list[Change]:
 
 
 async def _problems(stack: Stack) -> list[Finding]:
-    checks = [*stack.preflight(), *(artefact.check for artefact in stack.artefacts())]
+    checks = preflight.everything(stack)
     findings = await asyncio.gather(*(ask(check, ATTEMPT) for check in checks))
     return [finding for finding in findings if finding.failure is not None]
 

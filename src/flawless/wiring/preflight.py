@@ -44,6 +44,11 @@ def artefacts(stack: Stack) -> list[Artefact]:
     ]
 
 
+def everything(stack: Stack) -> list[Check]:
+    """Both: all that a person may ask before a deploy."""
+    return [*checks(stack), *(artefact.check for artefact in artefacts(stack))]
+
+
 def _surroundings(stack: Stack) -> Surroundings:
     async def own() -> Mapping[str, frozenset[int]]:
         keepers = {**stack.keepers, **stack.leaving()}

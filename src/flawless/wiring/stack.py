@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
     from flawless.adapters.services import KeptService
     from flawless.adapters.sockets import SystemSockets
-    from flawless.core.check import Check
     from flawless.core.redaction import Redactor
-    from flawless.deploy.steps.precheck import Artefact
     from flawless.incidents import IncidentBook
 
 
@@ -160,21 +158,16 @@ class Stack:
 
     @cached_property
     def incidents(self) -> IncidentBook:
-        from flawless.wiring.incidents import book
+        from flawless.incidents import IncidentBook
 
-        return book(self)
-
-    def preflight(self) -> list[Check]:
-        """Every preflight check of this stack, in catalog order."""
-        from flawless.wiring.preflight import checks
-
-        return checks(self)
-
-    def artefacts(self) -> list[Artefact]:
-        """The generated files of the manifest, with what makes them."""
-        from flawless.wiring.preflight import artefacts
-
-        return artefacts(self)
+        return IncidentBook(
+            self.state / "outbox",
+            stack=self.name,
+            url=self.database_url,
+            redact=self.redact,
+            clock=self.clock,
+            embedded=self.embedded is not None,
+        )
 
     def versions(self) -> dict[str, Any]:
         from flawless.adapters.versions import versions
