@@ -123,13 +123,14 @@ class TcpReady:
 
 @dataclass(frozen=True, slots=True)
 class HttpReady:
-    """Claims that the service answers a path as it should."""
+    """Claims that the service answers a path as it should. `tells_health`: its bodies are the report's `health`."""
 
     subject: Subject
     http: Http
     path: str
     wanted: Wanted
     attempt: float
+    tells_health: bool = True
     optional: bool = False
 
     @property
@@ -204,7 +205,8 @@ class HttpReady:
         """The body as it was answered, for the report's `health`."""
         kind = self.path.rpartition("/health/")[2]
         body = _json(answer)
-        return {"health": {kind: body}} if kind in {"live", "db", "status"} and body is not None else {}
+        told = self.tells_health and kind in {"live", "db", "status"} and body is not None
+        return {"health": {kind: body}} if told else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,8 @@ class Probes:
         match probe:
             case HttpProbe():
                 wanted = Wanted(probe.status, probe.json_subset, probe.required)
-                return HttpReady(subject, self.stack.http, probe.http, wanted, probe.timeout)
+                is_backend = self.stack.manifest.settings.services[name].role is Role.BACKEND
+                return HttpReady(subject, self.stack.http, probe.http, wanted, probe.timeout, is_backend)
             case TcpProbe():
                 return TcpReady(subject, probe.timeout)
             case ExecProbe():

@@ -14,8 +14,8 @@ from flawless.deploy.run import Run
 from flawless.deploy.services import Group
 from flawless.deploy.steps.services import GroupOf
 
-LAST_LOOK = Patience(3.0, interval=0.1)
-"""A moment's failure is not the end state; what still fails after this is."""
+LAST_LOOK = Patience(10.0, attempt=10.0, interval=0.1)
+"""A moment's failure is not the end state, and a slow probe is given its time; what still fails after this is."""
 
 
 @dataclass(frozen=True, slots=True)
