@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from subjects import SUBJECTS
 
 def main() -> int:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left behind then either
     os.environ["PATH"] = os.pathsep.join([*arguments.peers, os.environ.get("PATH", "")])
     scope = Scope(arguments.short, [peer for peer in PEERS if peer.is_installed()])
     for peer in PEERS:
@@ -63,11 +65,10 @@ def _document(scope: Scope, names: Sequence[str]) -> dict[str, Any]:
         began = time.monotonic()
         for row in _rows(name, SUBJECTS[name], scope):
             rows.append({"subject": name, **row.to_json()})
-            _say(f"{row.verdict:<12} {row.what}: {text(row.ours)} {row.unit} {row.note}")
+            _say(f"{row.verdict:<12} {row.what}: {text(row.ours)} {row.unit}  {row.note}")
         contention.append(machine.contention())
-        _say(
-            f"{name}: {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}, slowed {contention[-1]:.1f} times"
-        )
+        busy = f"load {os.getloadavg()[0]:.1f}, slowed {contention[-1]:.1f} times"
+        _say(f"{name}: {time.monotonic() - began:.0f} s, {busy}")
     return {
         "schema_version": 1,
         "short": scope.short,

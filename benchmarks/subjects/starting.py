@@ -19,7 +19,7 @@ STABLE: Final = 2.0
 
 
 def measure(scope: Scope) -> Iterator[Row]:
-    rounds = scope.rounds(5, 1)
+    rounds = scope.rounds(4, 1)
     pairs = [(_ideal(), _start()) for _ in range(rounds)]  # in turns: what else the machine does falls on both
     bound = median([ideal for ideal, _ in pairs])
     said = f"{bound:.3f} s one after another"

@@ -71,7 +71,7 @@ def _peer(peer: type[Peer], *, stubborn: bool) -> float:
         began = time.perf_counter()
         contender.stop()
         try:
-            gone(pids.values(), limit=15)
+            gone(pids.values(), limit=10)
         except TooSlowError:
             return math.inf
         return (time.perf_counter() - began) * 1000
