@@ -21,6 +21,7 @@ def test_a_stack_of_two_comes_up_and_both_serve(stack: Stack) -> None:
     assert stack.ask("backend")["deployId"] == report["deploy_id"]
     assert {phase["name"]: phase["status"] for phase in report["phases"]}["SUCCESS"] == "passed"
     assert report["failure"] is None
+    assert report["health"]["live"]["service"] == "backend", "the health of the stack is its backend's"
     assert done.stdout.rstrip().endswith(stack.manifest["base_url"]), "the public address is the last line"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import psutil
 import pytest
 
@@ -56,15 +58,13 @@ def test_the_grandchild_of_a_killed_wrapper_goes_with_it(stack: Stack) -> None:
     assert stack.ask("backend")["pid"] in stack.pids("backend")
 
 
-@pytest.mark.parametrize("word", ["heir", "ignore-term"])
-def test_what_ignores_sigterm_in_a_session_of_its_own_goes_when_the_service_is_replaced(
-    stack: Stack, word: str
-) -> None:
-    """A grandchild that left the session and is deaf to SIGTERM keeps the port from nobody."""
+def test_a_deaf_grandchild_in_a_session_of_its_own_goes_when_the_service_is_replaced(stack: Stack) -> None:
+    """What left the session and ignores SIGTERM keeps the port from nobody."""
     stack.timeouts(stop="0.5s")
-    stack.service("backend", word, stop_timeout="0.5s")
+    stack.service("backend", "heir", stop_timeout="0.5s")
     assert stack.deploy().exit_code == 0
     before = stack.pids("backend")
+    assert len(before) == 2
 
     stack.service("backend", "print=second")
     done = stack.deploy()
@@ -133,3 +133,25 @@ def test_a_service_that_left_the_manifest_goes_even_when_its_keeper_was_killed(s
 
     assert done.exit_code == 0, done.output
     assert not stack.is_served("old")
+
+
+def test_without_the_question_about_the_port_a_stranger_is_found_too_late(stack: Stack) -> None:
+    """The preflight check is what stops it before anything starts; behind it the gate still refuses the stranger."""
+    stranger = stack.stranger("name=backend", port=stack.port("backend"))
+    stack.service("backend")
+
+    done = stack.deploy(mutation=_NO_PORT_CHECK)
+
+    assert done.exit_code == 1
+    failure = stack.failure()
+    assert (failure["code"], failure["phase"]) == ("PORT_STOLEN", "BACKEND_READY_GATE")
+    assert str(stranger.pid) in str(failure["evidence"])
+    assert stranger.is_running()
+
+
+_NO_PORT_CHECK: Final = """
+from flawless.checks import ports
+from flawless.core.check import Passed
+async def ask(self, limit): return Passed()
+ports.PortFree.ask = ask
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -27,18 +27,29 @@ def test_a_record_whose_pid_is_somebody_elses_signals_nobody(stack: Stack, field
     assert stack.ask("backend")["pid"] == stack.pid("backend")
 
 
-@pytest.mark.parametrize("verb", [("stop",), ("stop", "--all"), ("status",), ("restart",)])
-def test_no_verb_touches_the_stranger(stack: Stack, verb: tuple[str, ...]) -> None:
-    """stop, status and restart know as well as deploy does whose process it is."""
+def test_no_verb_touches_the_stranger(stack: Stack) -> None:
+    """status, stop and restart know as well as deploy does whose process it is."""
     stranger = stack.stranger(port=stack.port("elsewhere"))
     _forge(stack, stranger.pid, "start_time")
 
-    done = stack.run(*verb)
+    for verb in (("status",), ("stop",), ("stop", "--all"), ("restart",)):
+        done = stack.run(*verb)
 
-    assert stranger.is_running()
-    assert "Traceback" not in done.output
-    if verb[0] == "stop":
-        assert "backend" not in done.stdout, "nothing of ours ran"
+        assert stranger.is_running(), verb
+        assert "Traceback" not in done.output
+        if verb[0] == "stop":
+            assert "backend" not in done.stdout, "nothing of ours ran"
+
+
+def test_without_the_start_time_the_stranger_would_be_taken_for_ours(stack: Stack) -> None:
+    """A product that goes by the pid alone keeps the stranger and calls the service live, or ends it."""
+    stranger = stack.stranger(port=stack.port("elsewhere"))
+    _forge(stack, stranger.pid, "start_time")
+
+    stack.deploy(mutation=_BY_PID_ALONE)
+
+    is_taken = stack.pid("backend") == stranger.pid or not lives(stranger.pid)
+    assert is_taken or stack.failure()
 
 
 def test_a_record_that_is_torn_is_no_record(stack: Stack) -> None:
@@ -102,3 +113,9 @@ def _forge(stack: Stack, pid: int, field: str) -> None:
     identity[field] = wrong[field]
     record |= {"child": identity, "keeper": identity, "state": "ready", "ready": True, "armed": True}
     (stack.folder / ".flawless/run/backend/record.json").write_text(json.dumps(record))
+
+
+_BY_PID_ALONE: Final = """
+from flawless.adapters import services
+services.is_alive = lambda process: True
+"""

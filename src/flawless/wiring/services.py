@@ -205,7 +205,7 @@ class Probes:
         match probe:
             case HttpProbe():
                 wanted = Wanted(probe.status, probe.json_subset, probe.required)
-                is_backend = self.stack.manifest.settings.services[name].role is Role.BACKEND
+                is_backend = self.stack.manifest.settings.services[subject.name].role is Role.BACKEND
                 return HttpReady(subject, self.stack.http, probe.http, wanted, probe.timeout, is_backend)
             case TcpProbe():
                 return TcpReady(subject, probe.timeout)
