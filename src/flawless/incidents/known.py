@@ -46,7 +46,7 @@ class KnownOpen:
         """Written in one go beside its place, so that a reader sees all of it or nothing."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(known.fingerprint, known.severity)
-        temporary = self._folder / f".{path.name}"
+        temporary = self._folder / f".{path.name}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(descriptor, json.dumps({**asdict(known), "id": str(known.id)}).encode())

@@ -212,7 +212,7 @@ class UnsupportedMigrations:
     name: str
 
     async def ensure_applied(self, run_id: str, tell: Callable[[str], None]) -> Outcome:  # noqa: ARG002 - nothing is run
-        return Skipped(f"{self.name} is {NOT_YET}", declared=True)
+        return Skipped(f"{NOT_YET}: {self.name}", declared=True)
 
 
 def migration_tool(stack: Stack) -> Migrations | None:

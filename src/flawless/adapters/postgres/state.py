@@ -69,7 +69,7 @@ class StateFile:
         self._replace(json.dumps(document, indent=2))
 
     def _replace(self, text: str) -> None:
-        unfinished = self.folder / f".state.{uuid.uuid4().hex}"
+        unfinished = self.folder / f".state.{uuid.uuid4().hex}.tmp"
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
