@@ -52,7 +52,8 @@ class Archive:
 
     def sweep(self) -> None:
         """Removes what killed writers left half-written. The caller holds the deploy lock."""
-        for folder in (self._logs, self._state, *(path for path in self._state.glob("*") if path.is_dir())):
+        known = [self._state / "outbox" / "open", *(path for path in self._state.glob("*") if path.is_dir())]
+        for folder in (self._logs, self._state, *known):
             sweep_temporary(folder)
 
     def write_report(self, report: Mapping[str, Any], text: str, now: datetime) -> Path:
