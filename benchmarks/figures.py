@@ -63,6 +63,8 @@ class Row:
     peers: Mapping[str, float] = field(default_factory=dict)
     rounds: int = 1
     note: str = ""
+    reason: str = ""
+    """Why it is over its bar, where that is known; shown when it is."""
     failed: bool = False
     """Whether it should have been measured and could not be."""
 
@@ -92,6 +94,7 @@ class Row:
             "rounds": self.rounds,
             "verdict": self.verdict,
             "note": self.note,
+            "reason": self.reason if self.verdict is Verdict.MISSED else "",
         }
 
 

@@ -48,6 +48,8 @@ def _tables(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"\n## {subject.capitalize()}\n\n| what | bar | bound | peers | Flawless | x best peer | verdict |\n"
         yield "|---|---|---|---|---|---|---|\n"
         yield from (_line(row) for row in rows if row["subject"] == subject)
+        missed = [row for row in rows if row["subject"] == subject and row["reason"]]
+        yield from (f"\nMissed, {row['what']}: {row['reason']}\n" for row in missed)
 
 
 def _bar(bar: Mapping[str, float]) -> str:
