@@ -73,6 +73,19 @@ def test_a_recovery_that_helps_makes_the_deploy_a_success(stack: Stack) -> None:
     assert not [path for path in stack.files() if CANARY in path.read_text(errors="replace")]
 
 
+def test_a_frontend_that_cannot_reach_its_backend_is_not_live(stack: Stack) -> None:
+    """Its page says 503: the status is told, and the backend, which was well, is taken back with it."""
+    stack.timeouts(frontend_ready="1s")
+    stack.backend()
+    stack.frontend(env={"BACKEND_URL": f"http://127.0.0.1:{stack.port('nobody')}"})
+
+    report = assert_failed(stack, stack.deploy(), "SERVICE_UNHEALTHY", "frontend", "status 503")
+
+    assert report["failure"]["phase"] == "FRONTEND_START"
+    assert_gone(stack, "frontend")
+    assert_gone(stack, "backend")
+
+
 def test_without_a_recovery_route_none_is_attempted(stack: Stack) -> None:
     """What the manifest does not declare is not tried."""
     stack.timeouts(backend_ready="0.8s")

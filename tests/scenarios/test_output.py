@@ -62,13 +62,24 @@ def test_a_name_in_a_body_cannot_move_the_cursor(stack: Stack) -> None:
 
 
 def test_a_log_of_many_lines_loses_and_tears_none(stack: Stack) -> None:
-    """Twenty thousand lines printed at once are all in the log, each once and whole."""
+    """Twenty thousand lines printed at once, over several rotations, are all in the log, each once and whole."""
+    stack.manifest["logs"] = {"max_size": "50KB"}
     stack.service("backend", "print-lines=20000")
 
     assert stack.deploy().exit_code == 0
 
     numbers = re.findall(r"line (\d+)$", stack.log("backend"), re.MULTILINE)
     assert numbers == [str(number) for number in range(20000)]
+    assert len(list((stack.folder / "logs/services").glob("backend*.log"))) > 2
+
+
+def test_without_the_spelling_out_the_terminal_would_be_reached(stack: Stack) -> None:
+    """A product that prints what it reads is caught by the scenarios above."""
+    stack.backend(f"print={EVIL}", "exit=3")
+
+    done = stack.deploy("--verbose", mutation="from flawless.core import plain\nplain._is_unsafe = lambda char: False")
+
+    assert CONTROL.search(done.output)
 
 
 def _asks_for(name: str) -> dict[str, object]:
