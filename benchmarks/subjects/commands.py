@@ -18,7 +18,7 @@ _MODULES: Final = ("pydantic", "sqlalchemy", "alembic", "asyncpg", "rich", "http
 
 
 def measure(scope: Scope) -> Iterator[Row]:
-    rounds = scope.rounds(20, 3)
+    rounds = scope.rounds(20, 2)
     with World.made() as world:
         tasks = [world.shell(name) for name in ("a", "b", "c")]
         ours = Ours(world, tasks)

@@ -19,7 +19,7 @@ _PORTS: Final = 20
 
 def measure(scope: Scope) -> Iterator[Row]:
     yield _refused(scope.rounds(5, 1))
-    yield _preflight(scope.rounds(7, 2))
+    yield _preflight(scope.rounds(7, 1))
 
 
 def _refused(rounds: int) -> Row:

@@ -31,7 +31,7 @@ def measure(scope: Scope) -> Iterator[Row]:
 def _ours(seconds: float) -> tuple[float, float, float]:
     with World.made() as world:
         ours = Ours(world, [world.shell(name) for name in _NAMES])
-        ours.run("deploy")
+        ours.run("start")
         keepers = ours.keepers()
         weights = [pss([keeper]) for keeper in keepers]
         used = _share(keepers, seconds)
