@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flawless.adapters.keeper import tree
 from flawless.adapters.keeper.client import Keeper
+from flawless.adapters.keeper.loop import Loop
+from flawless.adapters.keeper.output import LONGEST, Output
 from flawless.adapters.keeper.record import State
 from flawless.adapters.keeper.spec import LogRule
 from support.keepers import Nursery, child_of, eventually, until
@@ -72,7 +76,7 @@ async def test_secrets_are_taken_out(nursery: Nursery) -> None:
     await keeper.replace(nursery.spec(code, redact=("canary-s3cret-new",)))
     await until(keeper, lambda seen: seen.state is State.STOPPED and seen.last_exit is not None)
     assert nursery.log() == b"key **** and more\n**** ****\n"
-    assert await keeper.tail() == ["key **** and more", "**** ****"]
+    assert await keeper.tail() == ["**** ****"]
 
 
 async def test_a_lost_folder(nursery: Nursery) -> None:
@@ -87,6 +91,75 @@ async def test_a_lost_folder(nursery: Nursery) -> None:
     tree.send(keeper.record.keeper, signal.SIGTERM)
     await eventually(lambda: not tree.is_alive(keeper.record.keeper))
     assert not tree.is_alive(child_of(keeper.record))
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def output(loop: Loop, tmp_path: Path) -> Output:
+    """The reading side alone, so that each turn of its loop can be seen."""
+    made = Output(str(tmp_path), loop)
+    made.expect("web", LogRule(str(tmp_path / "logs")), ["canary-s3cret"])
+    return made
+
+
+def logged(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in (folder / "logs").glob("web-*.log"))
+
+
+def test_a_single_line_does_not_wait(loop: Loop, output: Output, tmp_path: Path) -> None:
+    """It is in the log after one look; what comes right after it is gathered and taken together."""
+    writing = output.open_writing_end()
+    os.write(writing, b"first canary-s3cret\n")
+    loop.turn()
+    assert logged(tmp_path) == b"first ****\n"
+    os.write(writing, b"second\n")
+    loop.after(0, lambda: None)
+    loop.turn()
+    assert logged(tmp_path) == b"first ****\n"
+    os.write(writing, b"third canary-s3cret\n")
+    while logged(tmp_path) == b"first ****\n":
+        loop.turn()
+    assert logged(tmp_path) == b"first ****\nsecond\nthird ****\n"
+    os.close(writing)
+    output.close()
+
+
+def test_its_end_may_come_while_it_rests(loop: Loop, output: Output, tmp_path: Path) -> None:
+    """What came after the last look is taken all the same, and nothing looks again after the end."""
+    writing = output.open_writing_end()
+    os.write(writing, b"first\n")
+    loop.turn()
+    os.write(writing, b"last words")
+    os.close(writing)
+    output.drain()
+    output.close()
+    reused = os.open(os.devnull, os.O_RDONLY)  # gets the number that was closed, and would be ready to be read
+    over: list[bool] = []
+    loop.after(0.01, lambda: over.append(True))
+    while not over:
+        loop.turn()
+    os.close(reused)
+    assert logged(tmp_path) == b"first\nlast words\n"
+
+
+@pytest.mark.parametrize("rest", [b"", b"\n", b"\nshort\n", b"x\n", b"x"])
+def test_lines_around_the_limit(output: Output, tmp_path: Path, rest: bytes) -> None:
+    """A line of exactly the limit is one line; one byte more makes two; those around it stay as they are."""
+    text = b"before\n" * 20_000 + b"x" * LONGEST + rest
+    writing = output.open_writing_end()
+    assert os.write(writing, text) == len(text)
+    output.drain()
+    output.close()
+    os.close(writing)
+    lines = logged(tmp_path).split(b"\n")
+    assert lines[:20_000] == [b"before"] * 20_000
+    assert max(map(len, lines)) == LONGEST
+    assert logged(tmp_path).replace(b"\n", b"") == text.replace(b"\n", b"")
+    assert len(lines) == 20_002 + rest.strip().count(b"x") + rest.count(b"short")
 
 
 async def last_tick(keeper: Keeper) -> int:

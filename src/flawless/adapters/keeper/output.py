@@ -13,7 +13,7 @@ import termios
 from collections import deque
 from collections.abc import Iterable
 
-from flawless.adapters.keeper.loop import Loop
+from flawless.adapters.keeper.loop import Loop, Timer
 from flawless.adapters.keeper.spec import LogRule
 from flawless.adapters.log_files import LogFile, NotWritten
 from flawless.core.redaction import Redactor
@@ -30,6 +30,8 @@ LONGEST: Final = 65_536
 _CHUNK: Final = 65_536
 _PIPE_SIZE: Final = 1_048_576
 _F_SETPIPE_SZ: Final = 1031
+_REST: Final = 0.002
+"""Seconds in which more may come before the next look: a line costs less among others."""
 
 
 class Output:
@@ -47,7 +49,9 @@ class Output:
         self.dropped = 0
         """Lines that could not be written since the log last worked."""
         self._reading = _open_fifo(self.path)
-        loop.watch(self._reading, select.POLLIN, self._on_output)
+        self._may_rest = _has_room(self._reading)
+        self._resting: Timer | None = None
+        self._listen()
 
     def expect(self, service: str, rule: LogRule, secrets: Iterable[str]) -> None:
         """From here on this is what prints. Secrets known before stay known: what they held may still be on its way."""
@@ -89,6 +93,8 @@ class Output:
 
     def close(self) -> None:
         """Leave no FIFO behind: nothing prints any more."""
+        if self._resting:
+            self._resting.cancel()
         self._loop.forget(self._reading)
         os.close(self._reading)
         self._close_log()
@@ -102,8 +108,14 @@ class Output:
     def redact(self, text: str) -> str:
         return Redactor(self._secrets).text(text)
 
+    def _listen(self) -> None:
+        self._resting = None
+        self._loop.watch(self._reading, select.POLLIN, self._on_output)
+
     def _on_output(self, _events: int) -> None:
-        self._read_some(_CHUNK)
+        if self._read_some(_CHUNK) < _CHUNK and self._may_rest:
+            self._loop.forget(self._reading)
+            self._resting = self._loop.after(_REST, self._listen)
 
     def _read_some(self, size: int) -> int:
         try:
@@ -158,10 +170,16 @@ def _open_fifo(path: str) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path, 0o600)
     # For reading alone it would be at its end whenever no child lives, and poll would never rest.
-    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with contextlib.suppress(OSError):  # not Linux, or the user's share of pipe memory is used up: it works, smaller
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _has_room(descriptor: int) -> bool:
+    """Whether the pipe could be made so large that nothing fills it while we rest."""
+    try:
         fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_SIZE)
-    return descriptor
+    except OSError:  # not Linux, or the user's share of pipe memory is used up: it works, smaller
+        return False
+    return True
 
 
 def _waiting(descriptor: int) -> int:
@@ -172,19 +190,16 @@ def _waiting(descriptor: int) -> int:
 
 def _split_long_lines(data: bytes) -> bytes:
     """The same with a newline in every line over the limit. It hops from limit to limit: next to no cost."""
-    if len(data) <= LONGEST:
-        return data
-    pieces = []
-    start = 0
+    pieces: list[bytes] = []
+    start = done = 0
     while len(data) - start > LONGEST:
         end = data.rfind(b"\n", start, start + LONGEST + 1) + 1
         if not end:
             end = _character_border(data, start + LONGEST)
-            pieces += [data[start:end], b"\n"]
-        else:
-            pieces.append(data[start:end])
+            pieces += [data[done:end], b"\n"]
+            done = end
         start = end
-    return b"".join([*pieces, data[start:]])
+    return b"".join([*pieces, data[done:]]) if pieces else data
 
 
 def _character_border(data: bytes, position: int) -> int:
