@@ -64,6 +64,12 @@ _UNFINISHED = re.compile(
     rb"(?:(?<![A-Za-z0-9])(?:" + b"|".join(_PREFIXES) + rb")[A-Za-z0-9._~+/=*-]*"
     rb"|earer [A-Za-z0-9._~+/=-]*|://[^\s/?#\"'<>`\\]*)\Z"
 )
+# By kind, the better the later: any group, one with a digit, letters together with digits. Of several the last: what
+# values begin with is often an ordinary word, as in `postgresql://`.
+_TELLING = tuple(
+    map(re.compile, (rb"(?=....)", rb"(?=....)(?=.{0,3}1)", rb"(?=[a1]{4})(?=.{0,2}(?:a1|1a))")),
+)
+_WINDOW = 128  # so much of a spelling is looked at for telling groups
 _BREAKS = re.compile(rb"[\r\n]+")
 
 _KINDS = bytes(ord("1") if chr(c).isdigit() else ord("a") if chr(c).isalpha() else ord(".") for c in range(128)).ljust(
@@ -105,7 +111,7 @@ class Redactor:
         self._shorts = _shorts(self._values)
         self._forms: dict[bytes, list[bytes]] = {}  # by how they begin, sorted
         self._masks: dict[bytes, bytes] = {}
-        self._heads: dict[int, tuple[int, ...]] = {}  # each of the first four groups, and where in spellings it stands
+        self._heads: dict[int, bytes] = {}  # each of the first four groups, and where in spellings it stands
         self._openings: dict[bytes, int] = {}
         self._longest = 0
         for value in self._values:
@@ -311,38 +317,28 @@ def _too_short(forms: Iterable[bytes], stride: int) -> list[bytes]:
     return [form for form in forms if len(form) < stride + 3]
 
 
-def _telling_groups(forms: Iterable[bytes], stride: int) -> dict[int, tuple[int, ...]]:
-    """For each form and remainder a group, and where in spellings it stands."""
-    grams: dict[int, tuple[int, ...]] = {}
+def _telling_groups(forms: Iterable[bytes], stride: int) -> dict[int, bytes]:
+    """For each form and remainder a group that ordinary text hardly has, and where in spellings it stands."""
+    grams: dict[int, bytes] = {}
     for form in forms:
         if len(form) >= stride + 3:
-            kinds = form.translate(_KINDS)
-            for remainder in range(stride):
-                _note(grams, form, _telling_offset(kinds, remainder, stride))
+            kinds = form[:_WINDOW].translate(_KINDS)
+            offsets: dict[int, int] = {}
+            for pattern in _TELLING:
+                offsets.update([(match.start() % stride, match.start()) for match in pattern.finditer(kinds)])
+            for offset in offsets.values():
+                _note(grams, form, offset)
     return grams
 
 
-def _telling_offset(kinds: bytes, remainder: int, stride: int) -> int:
-    """Where a group begins that ordinary text hardly has: letters together with digits, or else digits.
-
-    Late rather than early: what values begin with is often an ordinary word, as in `postgresql://`.
-    """
-    offsets = range(remainder, len(kinds) - 3, stride)[::-1]
-    for offset in offsets:
-        group = kinds[offset : offset + 4]
-        if b"a" in group and b"1" in group and b"." not in group:
-            return offset
-    return max(offsets, key=lambda offset: kinds.count(b"1", offset, offset + 4))
-
-
-def _note(grams: dict[int, tuple[int, ...]], form: bytes, offset: int) -> None:
+def _note(grams: dict[int, bytes], form: bytes, offset: int) -> None:
     gram = int.from_bytes(form[offset : offset + 4], sys.byteorder)
-    offsets = grams.get(gram, ())
+    offsets = grams.get(gram, b"")
     if offset not in offsets:
-        grams[gram] = (*offsets, offset)
+        grams[gram] = offsets + bytes((offset,))
 
 
-def _candidates(joined: bytes, begin: int, grams: dict[int, tuple[int, ...]], stride: int) -> set[int]:
+def _candidates(joined: bytes, begin: int, grams: dict[int, bytes], stride: int) -> set[int]:
     """Where a spelling may begin, at `begin` or later."""
     starts: set[int] = set()
     if not grams:
