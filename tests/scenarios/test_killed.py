@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
 import pytest
 
-from support.killed_deploy import VARIANTS, Moment, check_reports, first, kill_and_recover, killed_at, reports
-from support.stacks import stacks
+from support.killed_deploy import (
+    VARIANTS,
+    Moment,
+    check_files,
+    check_reports,
+    first,
+    kill_and_recover,
+    killed_at,
+    reports,
+)
+from support.stacks import Stack, stacks, until
 
 CHUNKS = 4
 
@@ -63,6 +73,32 @@ def test_a_command_killed_while_it_tells_of_a_killed_run_tells_it_only_once(tmp_
         check_reports(stack)
         [killed] = [report for report in reports(stack) if report["result"] == "aborted"]
         assert not any("DEPLOY_KILLED" in line for line in killed["failure"]["evidence"])
+
+
+@pytest.mark.parametrize("moment", ["action.intended", "state.json", "postmaster.pid"])
+def test_a_deploy_killed_while_the_embedded_database_starts_for_the_first_time(stack: Stack, moment: str) -> None:
+    """Before anything of it is there, while it is made, and while it starts: the next deploy goes on from there."""
+    first(stack)
+    stack.manifest["database"] = {"url": "embedded"}
+    with stack.deploying("-q") as deploy:
+        until(lambda: has_come_to(stack, moment) or deploy.poll() is not None, moment)
+        deploy.kill()
+        deploy.wait()
+    again = stack.deploy("-q")
+    assert again.exit_code == 0, again.output
+    assert [report["result"] for report in reports(stack)] == ["aborted", "success"]
+    check_reports(stack)
+    check_files(stack.folder)
+
+
+def has_come_to(stack: Stack, moment: str) -> bool:
+    if moment == "action.intended":
+        return any(b'"action.intended"' in path.read_bytes() for path in stack.folder.glob(".flawless/journal/*"))
+    state = stack.folder / ".flawless/postgres/state.json"
+    if moment == "state.json" or not state.exists():
+        return state.exists()
+    data = state.parent / str(json.loads(state.read_bytes())["data_directory"])
+    return (data / moment).exists()
 
 
 def _killed(folder: Path, variant: str, number: int, moment: Moment) -> bool:

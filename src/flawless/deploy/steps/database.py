@@ -17,7 +17,8 @@ class EmbeddedServer(Protocol):
 
     def is_running(self) -> bool: ...
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        """Returns when it answers in the project's database; one that does already is left alone."""
 
     async def stop(self) -> None: ...
 
@@ -51,7 +52,10 @@ class ValidateDatabase:
         return latency.failure or Passed()
 
     async def _ensure_embedded(self, run: Run) -> None:
-        if self.embedded is None or self.embedded.is_running():
+        if self.embedded is None:
+            return
+        if self.embedded.is_running():
+            await self.embedded.start()  # a deploy that was killed may have left it without the project's database
             return
         run.tell(Intended("start", "embedded database"))
         run.undo.push("the embedded database is stopped, as before this deploy", self.embedded.stop)
