@@ -70,6 +70,7 @@ _TELLING = tuple(
     map(re.compile, (rb"(?=....)", rb"(?=....)(?=.{0,3}1)", rb"(?=[a1]{4})(?=.{0,2}(?:a1|1a))")),
 )
 _WINDOW = 128  # so much of a spelling is looked at for telling groups
+_BYTES = bytes(range(_WINDOW))  # a slice of one byte is shared, what `bytes` makes is not
 _BREAKS = re.compile(rb"[\r\n]+")
 
 _KINDS = bytes(ord("1") if chr(c).isdigit() else ord("a") if chr(c).isalpha() else ord(".") for c in range(128)).ljust(
@@ -335,7 +336,7 @@ def _note(grams: dict[int, bytes], form: bytes, offset: int) -> None:
     gram = int.from_bytes(form[offset : offset + 4], sys.byteorder)
     offsets = grams.get(gram, b"")
     if offset not in offsets:
-        grams[gram] = offsets + bytes((offset,))
+        grams[gram] = offsets + _BYTES[offset : offset + 1]
 
 
 def _candidates(joined: bytes, begin: int, grams: dict[int, bytes], stride: int) -> set[int]:
