@@ -224,15 +224,19 @@ def is_alive(pid: int) -> bool:
     return _state(pid) not in ("", "Z", "X")
 
 
-def gone(pids: Iterable[int], limit: float = LIMIT) -> None:
+def gone(awaited: Iterable[int], limit: float = LIMIT) -> None:
     """Returns once all of them have ended."""
-    left = {pid for pid in pids if is_alive(pid)}
+    awaited = list(awaited)
+    left = {pid for pid in awaited if is_alive(pid)}
 
     def none_left() -> bool:
         left.intersection_update([pid for pid in left if is_alive(pid)])
         return not left
 
     until(none_left, "processes end", limit, 0.0005)
+    for pid in awaited:
+        with contextlib.suppress(ChildProcessError):  # not ours to collect; monit takes a dead entry for a living one
+            os.waitpid(pid, os.WNOHANG)
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

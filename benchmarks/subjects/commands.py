@@ -24,7 +24,7 @@ def measure(scope: Scope) -> Iterator[Row]:
         ours = Ours(world, tasks)
         ours.run("start")
         bare = f"{_taken(lambda: run([sys.executable, '-c', ''], ours.folder), rounds):.0f} ms, a bare interpreter"
-        peers = {peer.name: _peer(peer) for peer in scope.peers if peer.status is not Peer.status}
+        peers = scope.beside(_peer, lambda peer: peer.status is not Peer.status)
         yield _verb("--help", AtMost(120), [ours.run("--help") for _ in range(rounds)], bare, {})
         yield _verb("status", AtMost(250), [ours.run("status", codes=()) for _ in range(rounds)], bare, peers)
         for verb in ("--help", "status"):

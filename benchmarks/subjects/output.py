@@ -26,7 +26,7 @@ def measure(scope: Scope) -> Iterator[Row]:
     pairs = [(_bare(lines), asyncio.run(_ours(lines))) for _ in range(rounds)]
     bare = median([seconds for seconds, _ in pairs])
     ours = median([seconds for _, (seconds, _) in pairs])
-    peers = {peer.name: _peer(peer, lines) for peer in scope.peers}
+    peers = scope.beside(lambda peer: _peer(peer, lines))
     bound = f"{bare:.3f} s into a bare file"
     what = f"{lines:,} lines to the disk, 20 secrets redacted, rotated: times the bare file"
     times = {name: seconds / bare for name, (seconds, _) in peers.items()}

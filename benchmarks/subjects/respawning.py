@@ -20,7 +20,7 @@ _BUSY: Final = 4
 
 def measure(scope: Scope) -> Iterator[Row]:
     rounds = scope.rounds(100, 10)
-    peers = {peer.name: _peer(peer, scope.rounds(5, 2)) for peer in scope.peers if peer.respawns}
+    peers = scope.beside(lambda peer: _peer(peer, scope.rounds(5, 2)), lambda peer: peer.respawns)
     taken = _ours(rounds)
     yield Row("service killed -> new pid, median", _MS, median(taken), AtMost(20), peers=peers, rounds=rounds)
     yield Row("... p99", _MS, percentile(taken, 0.99), AtMost(100), rounds=rounds)

@@ -27,7 +27,7 @@ def measure(scope: Scope) -> Iterator[Row]:
     pairs = [(_ideal(), _start()) for _ in range(rounds)]  # in turns: what else the machine does falls on both
     bound = median([ideal for ideal, _ in pairs])
     said = f"{bound:.3f} s one after another"
-    peers = {peer.name: _over(bound, _peer(peer), 3) for peer in scope.peers if peer.orders_by_readiness}
+    peers = scope.beside(lambda peer: _over(bound, _peer(peer), 3), lambda peer: peer.orders_by_readiness)
     alone = median([ran.seconds - ideal for ideal, ran in pairs]) * 1000
     what = "`flawless start` of three services, time over the bound"
     note = to_note([ran for _, ran in pairs])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,14 +22,14 @@ _AT_ONCE: Final = 10
 def measure(scope: Scope) -> Iterator[Row]:
     rounds = scope.rounds(100, 10)
     copies, lost = asyncio.run(_keepers_killed(rounds))
-    peers = {peer.name: float(_peer_killed(peer)) for peer in scope.peers if peer.respawns}
+    peers = scope.beside(_peer_killed, lambda peer: peer.respawns)
     what = f"keeper killed (-9) {rounds} times and asked for again: rounds without exactly one copy, the same process"
     note = "a peer: its daemon killed and started again once, copies beside the one, or none"
     yield Row(what, Unit.COUNT, copies, AtMost(0), peers=peers, rounds=rounds, note=note)
     yield Row("... lines lost, torn or doubled meanwhile", Unit.COUNT, lost, None, rounds=rounds)
     for session, where in (("same", "in the group"), ("own", "in a session of its own")):
         left = asyncio.run(_grandchildren(rounds, session))
-        peers = {peer.name: float(_peer_grandchild(peer, session)) for peer in scope.peers}
+        peers = scope.beside(partial(_peer_grandchild, session=session))
         what = f"grandchild that ignores SIGTERM, {where}: left after stop"
         yield Row(what, Unit.COUNT, left, AtMost(0), peers=peers, rounds=rounds, note="a peer: one round")
 
@@ -62,7 +63,7 @@ def _copies(world: World, name: str) -> list[int]:
     return [pid for pid in mentioning(f"\0{name}\0{world.events.path}") if is_alive(pid)]
 
 
-def _peer_killed(peer: type[Peer]) -> int:
+def _peer_killed(peer: type[Peer]) -> float:
     with World.made() as world:
         contender = peer(world, [world.service("web")])
         contender.begin()
@@ -94,7 +95,7 @@ async def _batch(world: World, session: str) -> int:
     return sum(is_alive(ready[f"{name}-below"]) for name in names)
 
 
-def _peer_grandchild(peer: type[Peer], session: str) -> int:
+def _peer_grandchild(peer: type[Peer], session: str) -> float:
     with World.made() as world:
         contender = peer(world, [world.service("web", "--grandchild", session, stop_timeout=1.0)])
         contender.begin()

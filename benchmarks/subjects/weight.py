@@ -17,9 +17,7 @@ _NAMES: Final = ("a", "b", "c")
 
 def measure(scope: Scope) -> Iterator[Row]:
     seconds = scope.rounds(60, 2)
-    peers: dict[str, tuple[float, float]] = {}
-    for peer in scope.peers:
-        peers[peer.name] = _peer(peer, scope.rounds(5, 2))
+    peers = scope.beside(lambda peer: _peer(peer, scope.rounds(5, 2)))
     heaviest, together, share = _ours(seconds)
     weights = {name: weight for name, (weight, _) in peers.items()}
     shares = {name: used for name, (_, used) in peers.items()}
