@@ -30,7 +30,7 @@ def test_a_service_that_ends_ends_the_gate_now(stack: Stack, words: tuple[str, .
 
     report = assert_failed(stack, done, "SERVICE_EXITED", "backend", *named)
     assert report["failure"]["phase"] == "BACKEND_READY_GATE"
-    assert done.seconds < 8, "the gate waited for its deadline"
+    assert done.seconds < 20, "the gate waited for its deadline"
     assert report["log_tail"]["backend"], "the last lines are in the report"
     assert_gone(stack, "backend")
     assert_never_started(stack, "frontend")
@@ -38,8 +38,8 @@ def test_a_service_that_ends_ends_the_gate_now(stack: Stack, words: tuple[str, .
 
 def test_ready_and_dead_within_its_first_seconds_is_not_a_success(stack: Stack) -> None:
     """The first good answer does not win: what dies inside the stability window fails the deploy."""
-    stack.timeouts(stable="1.5s")
-    stack.backend("exit-after=0.9:7")
+    stack.timeouts(stable="3s")
+    stack.backend("exit-after=1.8:7")
     stack.frontend()
 
     done = stack.deploy()
@@ -63,8 +63,8 @@ def test_signal_9_from_nobody_names_memory_as_a_possible_cause(stack: Stack) -> 
 
 def test_without_the_stability_window_a_dying_service_would_be_called_live(stack: Stack) -> None:
     """The window is what finds a service that was ready and dies: a product without it says yes."""
-    stack.timeouts(stable="1.5s")
-    stack.backend("exit-after=0.9:7")
+    stack.timeouts(stable="8s")
+    stack.backend("exit-after=6:7")
 
     assert stack.deploy(mutation=_NO_WINDOW).exit_code == 0
 

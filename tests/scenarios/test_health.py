@@ -23,7 +23,7 @@ CANARY: Final = "correct-horse-battery-4711"
 )
 def test_the_reasons_it_gave_are_told(stack: Stack, word: str, named: tuple[str, ...]) -> None:
     """SERVICE_UNHEALTHY repeats what the service said, whatever its status line; what needs it is not started."""
-    stack.timeouts(backend_ready="1s", recover="0.5s")
+    stack.timeouts(backend_ready="2.5s", recover="1s")
     stack.backend(word)
     stack.frontend()
 
@@ -37,7 +37,7 @@ def test_the_reasons_it_gave_are_told(stack: Stack, word: str, named: tuple[str,
 
 def test_one_recovery_is_attempted_and_then_the_deploy_goes_back(stack: Stack) -> None:
     """The service says that it recovers and does not: exactly one POST, which the report tells, and the rollback."""
-    stack.timeouts(backend_ready="1s", recover="0.6s")
+    stack.timeouts(backend_ready="2.5s", recover="1.5s")
     asked = stack.folder / "asked"
     stack.backend("answer=unrecoverable", f"record={asked}")
 
@@ -53,7 +53,7 @@ def test_one_recovery_is_attempted_and_then_the_deploy_goes_back(stack: Stack) -
 
 def test_a_recovery_that_helps_makes_the_deploy_a_success(stack: Stack) -> None:
     """It stays in the report that there was one, and the admin password went with it and nowhere else."""
-    stack.timeouts(backend_ready="1s", recover="2s")
+    stack.timeouts(backend_ready="2.5s", recover="2s")
     stack.manifest["admin"] = {"password": "${ADMIN_PASSWORD}"}
     stack.environment["ADMIN_PASSWORD"] = CANARY
     asked = stack.folder / "asked"
@@ -75,7 +75,7 @@ def test_a_recovery_that_helps_makes_the_deploy_a_success(stack: Stack) -> None:
 
 def test_a_frontend_that_cannot_reach_its_backend_is_not_live(stack: Stack) -> None:
     """Its page says 503: the status is told, and the backend, which was well, is taken back with it."""
-    stack.timeouts(frontend_ready="1s")
+    stack.timeouts(frontend_ready="2.5s")
     stack.backend()
     stack.frontend(env={"BACKEND_URL": f"http://127.0.0.1:{stack.port('nobody')}"})
 
@@ -88,7 +88,7 @@ def test_a_frontend_that_cannot_reach_its_backend_is_not_live(stack: Stack) -> N
 
 def test_without_a_recovery_route_none_is_attempted(stack: Stack) -> None:
     """What the manifest does not declare is not tried."""
-    stack.timeouts(backend_ready="0.8s")
+    stack.timeouts(backend_ready="2.5s")
     stack.backend("answer=unhealthy", recover=None)
 
     report = assert_failed(stack, stack.deploy(), "SERVICE_UNHEALTHY")
@@ -98,7 +98,7 @@ def test_without_a_recovery_route_none_is_attempted(stack: Stack) -> None:
 
 def test_a_worker_whose_probe_command_fails_is_told_with_its_last_lines(stack: Stack) -> None:
     """`{ exec = [...] }`: the command, its status and what it printed."""
-    stack.timeouts(backend_ready="1s")
+    stack.timeouts(backend_ready="2.5s")
     probe = ["sh", "-c", "echo the queue is 90 s behind; exit 4"]
     stack.service("worker", role="worker", port=None, ready=[{"exec": probe}])
     stack.manifest["services"]["worker"]["command"] = ["sleep", "60"]

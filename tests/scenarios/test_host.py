@@ -37,7 +37,7 @@ def test_a_command_without_descriptors_blames_the_machine(stack: Stack, left: in
 
 def test_descriptors_that_run_out_at_a_probe_are_not_the_services_fault(stack: Stack) -> None:
     """The service is well and serves; what fails here is the question. It is put back, and the report says why."""
-    stack.timeouts(backend_ready="1s")
+    stack.timeouts(backend_ready="2s")
     stack.service("backend")
 
     done = stack.deploy(mutation=_FULL_AT_A_PROBE)
@@ -49,20 +49,20 @@ def test_descriptors_that_run_out_at_a_probe_are_not_the_services_fault(stack: S
 @pytest.mark.parametrize("jump", [3600, -3600], ids=["forward", "back"])
 def test_a_jump_of_the_wall_clock_ends_no_gate_early_or_late(stack: Stack, jump: int) -> None:
     """The clock is set by an hour while the gate waits: it waits as long as the service needs, and no longer."""
-    stack.timeouts(backend_ready="5s")
+    stack.timeouts(backend_ready="15s")
     stack.service("backend", "wait=1.5")
 
     done = stack.deploy(mutation=_JUMPS.format(jump))
 
     assert done.exit_code == 0, done.output
-    assert done.seconds < 8
+    assert done.seconds < 20
     record = stack.record("backend")
     assert record is not None
     assert record["restarts"] == 0
     report = stack.report()
     began, ended = (datetime.fromisoformat(report[key]) for key in ("started_at", "finished_at"))
     assert abs((ended - began).total_seconds() - jump) < 60, "the jump took place inside this very run"
-    assert 0 <= report["duration_ms"] < 10_000, "how long it took is no matter of the wall clock"
+    assert 0 <= report["duration_ms"] < 20_000, "how long it took is no matter of the wall clock"
 
 
 def test_a_gate_whose_clock_is_set_back_still_ends_at_its_deadline(stack: Stack) -> None:
@@ -74,8 +74,8 @@ def test_a_gate_whose_clock_is_set_back_still_ends_at_its_deadline(stack: Stack)
 
     assert stack.failure()["code"] == "SERVICE_NOT_LISTENING"
     gate = next(phase for phase in stack.report()["phases"] if phase["name"] == "BACKEND_READY_GATE")
-    assert 1300 <= gate["duration_ms"] < 5000
-    assert done.seconds < 8
+    assert 1300 <= gate["duration_ms"] < 15_000
+    assert done.seconds < 20
 
 
 def test_the_next_deploy_after_a_jump_restarts_nothing(stack: Stack) -> None:

@@ -12,7 +12,7 @@ from support.verdicts import assert_failed, assert_gone, assert_never_started
 
 def test_one_that_never_listens_is_said_to_listen_nowhere(stack: Stack) -> None:
     """The gate waits until its deadline, as it may still come, and then says that there is no port at all."""
-    stack.timeouts(backend_ready="1.5s")
+    stack.timeouts(backend_ready="2.5s")
     stack.backend("silent")
     stack.frontend()
 
@@ -26,7 +26,7 @@ def test_one_that_never_listens_is_said_to_listen_nowhere(stack: Stack) -> None:
 
 def test_one_that_listens_on_another_port_is_told_on_which(stack: Stack) -> None:
     """The port it took is in the evidence."""
-    stack.timeouts(backend_ready="1.5s")
+    stack.timeouts(backend_ready="2.5s")
     stack.backend(f"port={stack.port('elsewhere')}")
 
     done = stack.deploy()
@@ -39,7 +39,7 @@ def test_one_that_listens_on_another_port_is_told_on_which(stack: Stack) -> None
 
 def test_one_that_listens_on_ipv6_only_is_told_so(stack: Stack) -> None:
     """A browser that is told `localhost` may reach it; the address the manifest names is still refused."""
-    stack.timeouts(backend_ready="1.5s")
+    stack.timeouts(backend_ready="2.5s")
     stack.backend("host=::1")
 
     done = stack.deploy()
@@ -50,7 +50,7 @@ def test_one_that_listens_on_ipv6_only_is_told_so(stack: Stack) -> None:
 
 def test_the_port_alone_is_not_enough_for_a_tcp_probe(stack: Stack) -> None:
     """`{ tcp = true }`, and no `ready` at all, ask for the same thing: a socket of the service's own."""
-    stack.timeouts(backend_ready="1s")
+    stack.timeouts(backend_ready="2s")
     stack.service("backend", "silent", ready=None)
 
     assert_failed(stack, stack.deploy(), "SERVICE_NOT_LISTENING", "it listens on no port")
@@ -60,7 +60,7 @@ def test_the_port_alone_is_not_enough_for_a_tcp_probe(stack: Stack) -> None:
 @pytest.mark.parametrize("word", ["answer=hung", "freeze"], ids=["deadlock", "stopped"])
 def test_one_that_accepts_and_never_answers_hangs(stack: Stack, word: str) -> None:
     """Not "not listening" and not "unhealthy": SERVICE_HUNG with the path; the frozen process is ended all the same."""
-    stack.timeouts(backend_ready="2s")
+    stack.timeouts(backend_ready="3s")
     ready = [{"http": "/health/live", "json": {"status": "alive"}, "timeout": "0.4s"}]
     stack.backend(word, ready=ready)
     stack.frontend()
@@ -74,7 +74,7 @@ def test_one_that_accepts_and_never_answers_hangs(stack: Stack, word: str) -> No
 
 def test_without_the_owner_of_the_socket_ipv6_alone_would_not_be_told(stack: Stack) -> None:
     """The evidence comes from the kernel's table: a product that only connects cannot say where it does listen."""
-    stack.timeouts(backend_ready="1s")
+    stack.timeouts(backend_ready="2s")
     stack.backend("host=::1")
 
     stack.deploy(mutation=_ONLY_CONNECTS)

@@ -64,7 +64,7 @@ def test_a_failed_deploy_shows_it_to_nobody_either(stack: Stack) -> None:
 def test_what_a_service_answers_is_redacted_too(stack: Stack) -> None:
     """A health body with the secret in it: the reasons are told, the secret is not."""
     _entitled(stack, "answer=leaky")
-    stack.timeouts(backend_ready="0.8s", recover="0.3s")
+    stack.timeouts(backend_ready="2.5s", recover="1s")
 
     failed = stack.deploy()
 
@@ -96,7 +96,7 @@ def test_the_search_finds_every_spelling(spelling: str) -> None:
 def test_without_redaction_the_search_finds_the_secret(stack: Stack) -> None:
     """A product that redacts nothing in its events is caught by the scenarios above."""
     _entitled(stack, "answer=leaky")
-    stack.timeouts(backend_ready="0.8s", recover="0.3s")
+    stack.timeouts(backend_ready="2.5s", recover="1s")
 
     failed = stack.deploy(mutation="from flawless.wiring.stack import Stack\nStack.redact = lambda self, tree: tree")
 
