@@ -58,6 +58,7 @@ def _sweep(variant: str, moment: Moment, workers: int) -> dict[str, Any]:
             for one in worker
         ]
     violations = [{"variant": variant, "moment": str(moment), "record": at, "what": said} for at, said in found if said]
+    sys.stderr.write(f"{variant}, {moment}: {len(found)} kills, {len(violations)} violations\n")
     return {"variant": variant, "moment": str(moment), "kills": len(found), "violations": violations}
 
 

@@ -162,11 +162,12 @@ def check_lock_is_free(stack: Stack) -> None:
 def unowned(stack: Stack) -> list[str]:
     """Processes of the stack that are neither a keeper with a record nor below one."""
     keepers = {record["keeper"]["pid"] for record in _records(stack)}
-    return [
-        f"{process.pid} {' '.join(process.cmdline())}"
-        for process in stack.processes()
-        if not keepers & {process.pid, *(parent.pid for parent in _parents(process))}
-    ]
+    found = []
+    for process in stack.processes():
+        with suppress(psutil.NoSuchProcess):
+            if not keepers & {process.pid, *(parent.pid for parent in process.parents())}:
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+    return found
 
 
 def copies(stack: Stack, service: str) -> list[int]:
@@ -241,9 +242,3 @@ def _journals(stack: Stack) -> list[Path]:
 def _records(stack: Stack) -> Iterator[dict[str, Any]]:
     for path in (stack.folder / ".flawless/run").glob("*/record.json"):
         yield json.loads(path.read_bytes())
-
-
-def _parents(process: psutil.Process) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return process.parents()
-    return []
