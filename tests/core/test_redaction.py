@@ -159,9 +159,22 @@ def test_a_secret_is_found_in_a_long_text(value: str) -> None:
     """Wherever a text is divided to be searched."""
     redactor = Redactor([value, "hunter2hunter2", "postgresql://app:s3cr3t-pw@db/shop"])
     text = b"-" * 50_000
-    for place in (*range(4000, 50_000, 4111), *range(12_288 - len(value), 12_290), 50_000):
+    for place in (
+        *range(4000, 50_000, 4111),
+        *range(12_288 - len(value), 12_290),
+        *range(3072 - len(value), 3074),
+        50_000,
+    ):
         shown = redactor.data(text[:place] + value.encode() + text[place:])
         assert shown == text[:place] + mask_of(value.encode()) + text[place:]
+
+
+def test_a_text_full_of_what_a_secret_holds() -> None:
+    """What is met everywhere hides no secret, and is none itself."""
+    redactor = Redactor(["canary-0000-of", "hunter2hunter2"])
+    text = b"0" * 30_000
+    for place in range(3000, 3100):
+        assert redactor.data(text[:place] + b"canary-0000-of" + text[place:]) == text[:place] + MASK + text[place:]
 
 
 def test_hundreds_of_secrets_are_told_apart() -> None:

@@ -28,7 +28,7 @@ Span: TypeAlias = "tuple[int, int, bytes]"
 MASK = b"****"
 SHORT = 8  # below this many characters a value is a secret only where it stands as a field or in a URL
 _HEAD = 7
-_BLOCK = 12_288  # a multiple of every stride
+_BLOCK = 3072  # a multiple of every stride
 _STRIDES = (16, 12, 8, 4)
 _NEEDLES = 90  # searching for a spelling through so many bytes takes as long as looking at one group
 _CONTEXT = 64  # bytes already given out that a field's name may reach back
@@ -346,18 +346,21 @@ def _candidates(joined: bytes, begin: int, grams: dict[int, bytes], stride: int)
         return starts
     for block in range(begin, len(joined), _BLOCK):
         stop = min(block + _BLOCK, block + (len(joined) - block & ~3))
-        for number in grams.keys() & memoryview(joined)[block:stop].cast("I")[:: stride // 4]:
-            for at in _places(joined, number.to_bytes(4, sys.byteorder), block, stop):
-                if (at - block) % stride == 0:
-                    starts.update([at - offset for offset in grams[number] if at - offset >= begin])
+        numbers = memoryview(joined)[block:stop].cast("I")[:: stride // 4]
+        met = grams.keys() & numbers
+        if met:
+            places = [
+                (at, number) for at, number in zip(range(block, stop, stride), numbers, strict=True) if number in met
+            ]
+            starts.update([at - offset for at, number in places for offset in grams[number] if at - offset >= begin])
     return starts
 
 
-def _places(data: bytes, needle: bytes, start: int = 0, stop: int = sys.maxsize) -> Iterator[int]:
-    at = data.find(needle, start, stop)
+def _places(data: bytes, needle: bytes) -> Iterator[int]:
+    at = data.find(needle)
     while at >= 0:
         yield at
-        at = data.find(needle, at + 1, stop)
+        at = data.find(needle, at + 1)
 
 
 def _longest_of(forms: list[bytes], text: bytes) -> tuple[bytes, bool]:
