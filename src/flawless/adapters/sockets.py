@@ -1,36 +1,23 @@
 """The machine's listening sockets and the processes that hold them.
 
-Linux is read through /proc/net/tcp and /proc/PID/fd (proc(5)), because that also tells the user of a socket whose
-process we may not see; elsewhere psutil is asked.
+Linux is asked for the sockets themselves (`listening`) and read in /proc/PID/fd (proc(5)), because that also tells the
+user of a socket whose process we may not see; elsewhere psutil is asked.
 """
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
-import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
+from flawless.adapters.listening import Row, listening
 from flawless.core.clock import to_stamp
 from flawless.core.port import Listener, Owner
-
-_LISTEN: Final = "0A"
-_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    address: str
-    port: int
-    uid: int
-    inode: int
 
 
 class SystemSockets:
@@ -39,7 +26,7 @@ class SystemSockets:
     def listeners(self, port: int, likely: Collection[int] = ()) -> Sequence[Listener]:
         if sys.platform != "linux":
             return _by_psutil(lambda found: found.port == port)
-        rows = [row for row in _rows() if row.port == port]
+        rows = [row for row in listening() if row.port == port]
         holders = _holders({row.inode for row in rows}, likely)
         unknown = {row.inode for row in rows} - set(holders)
         holders |= _holders(unknown, _all_pids()) if unknown else {}
@@ -49,36 +36,16 @@ class SystemSockets:
         """Who listens on any of these ports: one reading of the tables for all of them."""
         if sys.platform != "linux":
             return _by_psutil(lambda found: found.port in ports)
-        rows = [row for row in _rows() if row.port in ports]
+        rows = [row for row in listening() if row.port in ports]
         holders = _holders({row.inode for row in rows}, _all_pids()) if rows else {}
         return [_listener(row, holders.get(row.inode, frozenset()), ()) for row in rows]
 
     def ports_of(self, pids: Collection[int]) -> Sequence[Listener]:
         if sys.platform != "linux":
             return _by_psutil(lambda found: bool(found.pids & set(pids)))
-        rows = list(_rows())
+        rows = listening()
         holders = _holders({row.inode for row in rows}, pids)
         return [_listener(row, holders[row.inode], pids) for row in rows if row.inode in holders]
-
-
-def _rows() -> Iterator[_Row]:
-    for table in _TABLES:
-        with suppress(FileNotFoundError):  # a kernel without IPv6 has no second table
-            for line in table.read_text("ascii").splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN:
-                    address, _, port = fields[1].partition(":")
-                    yield _Row(_address(address), int(port, 16), int(fields[7]), int(fields[9]))
-
-
-def _address(digits: str) -> str:
-    """The kernel writes each 32-bit word of an address in the machine's own byte order.
-
-    Java binds IPv4 addresses as ::ffff:127.0.0.1; who connects to 127.0.0.1 ends there.
-    """
-    words = (int(digits[at : at + 8], 16) for at in range(0, len(digits), 8))
-    address = ipaddress.ip_address(b"".join(struct.pack("=I", word) for word in words))
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _all_pids() -> list[int]:
@@ -103,7 +70,7 @@ def _links(pid: int) -> Iterator[str]:
             yield str(descriptor.readlink())
 
 
-def _listener(row: _Row, pids: frozenset[int], known: Collection[int]) -> Listener:
+def _listener(row: Row, pids: frozenset[int], known: Collection[int]) -> Listener:
     """Only a stranger needs to be described."""
     stranger = min(pids.difference(known), default=None)
     return Listener(row.address, row.port, pids, describe(stranger) if stranger else None, row.uid)
