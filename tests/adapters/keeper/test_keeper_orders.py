@@ -237,7 +237,7 @@ async def test_two_keepers_are_impossible(nursery: Nursery) -> None:
 async def test_a_run_folder_that_cannot_be(nursery: Nursery) -> None:
     """Where no keeper can be started that is said, with what to do."""
     (nursery.folder / "file").touch()
-    with pytest.raises(CommandFailed, match="Not a directory") as failure:
+    with pytest.raises(CommandFailed, match="File exists") as failure:
         await Keeper.spawn(nursery.spec(run_folder=str(nursery.folder / "file" / "web")))
     assert failure.value.next_steps
 
@@ -367,5 +367,5 @@ async def test_a_keeper_weighs_little(nursery: Nursery) -> None:
     for keeper in keepers:
         rollup = in_proc(keeper.record.keeper.pid, "smaps_rollup").read_text(encoding="ascii")
         weights += [int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")]
-    print("PSS in kB:", weights)  # noqa: T201 - the figure is what one wants to see with -s
+    print("PSS in kB:", weights)
     assert max(weights) < 12_000

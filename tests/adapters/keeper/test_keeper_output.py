@@ -37,7 +37,7 @@ async def test_many_lines(nursery: Nursery) -> None:
     spec = nursery.spec(code, log=LogRule(str(nursery.logs), max_size=5_000_000))
     keeper = await Keeper.spawn(spec._replace(command=tuple(part for part in spec.command if part != "-u")))
     await until(keeper, lambda seen: seen.last_exit is not None)
-    print(f"200,000 lines: {time.perf_counter() - began:.2f} s")  # noqa: T201 - to be seen with -s
+    print(f"200,000 lines: {time.perf_counter() - began:.2f} s")
     assert len(list(nursery.logs.glob("web-*.log"))) >= 4
     assert [int(line) for line in nursery.log().splitlines()] == list(range(200_000))
     assert await keeper.tail(2) == [f"{199_998:099}", f"{199_999:099}"]
@@ -198,7 +198,7 @@ async def test_nobody_reads_for_a_while(nursery: Nursery) -> None:
     """A keeper that is stopped for a moment loses nothing."""
     keeper = await Keeper.spawn(nursery.spec("import time\nfor n in range(3000): print(n)\ntime.sleep(60)"))
     tree.send(keeper.record.keeper, signal.SIGSTOP)
-    time.sleep(0.02)  # noqa: ASYNC251 - nothing shall happen meanwhile
+    time.sleep(0.02)
     tree.send(keeper.record.keeper, signal.SIGCONT)
     await eventually(lambda: nursery.log().endswith(b"\n2999\n"))
     assert [int(line) for line in nursery.log().splitlines()] == list(range(3000))

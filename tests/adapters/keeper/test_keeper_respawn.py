@@ -46,7 +46,7 @@ async def test_respawn_is_quick(nursery: Nursery) -> None:
         assert record.last_exit
         assert (record.last_exit.kind, record.last_exit.value) == ("signal", signal.SIGKILL)
         assert (record.state, record.ready) == (State.RUNNING, False)
-    print(f"killed -> new pid: median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")  # noqa: T201 - to be seen with -s
+    print(f"killed -> new pid: median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
     assert statistics.median(took) <= 250
 
 
