@@ -1,7 +1,5 @@
 """The embedded PostgreSQL, on the real server: as whoever runs the tests, and for root once more as a normal user."""
 
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC221, ASYNC222, ASYNC240 - a test may block its own loop and has no event to wait for
-
 from __future__ import annotations
 
 import asyncio
@@ -152,7 +150,7 @@ async def test_the_first_start_answers(postgres: EmbeddedPostgres) -> None:
     """A fresh folder becomes a server that answers on loopback alone, detached from us."""
     began = time.perf_counter()
     url = await postgres.ensure_running()
-    print(f"first start: {time.perf_counter() - began:.3f} s")  # noqa: T201 - the figure is wanted with -s
+    print(f"first start: {time.perf_counter() - began:.3f} s")
 
     assert await execute(url, "SELECT current_database()") == "shop-1"
     locale = "SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = 'shop-1'"

@@ -9,5 +9,5 @@ from collections.abc import Awaitable, Callable
 async def eventually(holds: Callable[[], Awaitable[object]], limit: float = 10.0) -> None:
     """Returns when the answer is true. Raises TimeoutError after `limit` seconds."""
     async with asyncio.timeout(limit):
-        while not await holds():  # noqa: ASYNC110 - another process, or the database, sets no event of ours
+        while not await holds():
             await asyncio.sleep(0.01)
