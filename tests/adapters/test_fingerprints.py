@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flawless.adapters import git
-from flawless.adapters.fingerprints import Parts, ensure_key, fingerprint
+from flawless.adapters.fingerprints import Parts, ensure_key, fingerprint, read_key
 
 KEY = b"k" * 32
 
@@ -94,6 +94,16 @@ def test_caches_and_dependencies_do_not_count_without_git(tmp_path: Path) -> Non
     for name in ("node_modules/x/y.js", "__pycache__/x.pyc", ".venv/bin/python", "deep/__pycache__/x.pyc"):
         (tmp_path / "backend" / name).parent.mkdir(parents=True)
         (tmp_path / "backend" / name).write_text("x")
+    assert code(tmp_path) == before
+
+
+def test_data_beside_the_code_does_not_count_without_git(tmp_path: Path) -> None:
+    """A service that writes its database or its log into its own folder is not replaced at every deploy."""
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend" / "app.py").write_text("one")
+    before = code(tmp_path)
+    for name in ("data.sqlite", "data.sqlite-wal", "app.log", "app.pid"):
+        (tmp_path / "backend" / name).write_text("written while it runs")
     assert code(tmp_path) == before
 
 
@@ -209,3 +219,12 @@ def test_a_name_that_is_no_text_counts_as_well(tmp_path: Path) -> None:
         pass
     assert code(tmp_path) != before
     assert git.contents(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"short"])
+def test_a_damaged_key_is_made_anew(tmp_path: Path, damage: bytes) -> None:
+    """A key cut short by a power cut would let a short secret be guessed from its fingerprint."""
+    (tmp_path / "key").write_bytes(damage)
+    assert read_key(tmp_path) is None
+    made = ensure_key(tmp_path)
+    assert (len(made), ensure_key(tmp_path), read_key(tmp_path)) == (32, made, made)

@@ -65,6 +65,7 @@ def test_the_outcome_of_a_report_has_every_field_of_the_contract(
         "evidence": evidence,
         "next_step": step,
         "optional": False,
+        "makes_partial": False,
         "claim": "the database answers",
     }
 

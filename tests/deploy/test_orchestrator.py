@@ -148,7 +148,7 @@ async def test_a_failure_in_any_phase_undoes_everything_newest_first(world: Worl
     assert world.walked == [*map(str, entered), "FAILURE_ROLLBACK"]
     assert (world.failure.phase, world.failure.code, world.failure.cause) == (phase, "SERVICE_EXITED", "it ended")
     assert world.changed == []
-    assert world.rollback == RolledBack("done", [f"{one} is undone" for one in reversed(entered)])
+    assert world.rollback == RolledBack("done", [f"{one} is undone" for one in reversed(entered)], [])
 
 
 async def test_a_failure_before_anything_was_changed_needs_no_rollback(world: World) -> None:
@@ -156,7 +156,7 @@ async def test_a_failure_before_anything_was_changed_needs_no_rollback(world: Wo
     world.steps[Phase.PRECHECK].changes = False
     world.steps[Phase.PRECHECK].outcome = FAILED
     assert (await world.deploy()).exit_code == 1
-    assert world.rollback == RolledBack("not needed", [])
+    assert world.rollback == RolledBack("not needed", [], [])
 
 
 async def test_a_step_that_refuses_is_a_failure_with_its_code(world: World) -> None:
@@ -208,7 +208,7 @@ async def test_an_undo_that_fails_stops_no_older_one_and_is_said(world: World) -
     assert await world.deploy() == Verdict(DeployResult.FAILURE, 1)
     assert world.changed == [Phase.BACKEND_START]
     assert world.rollback.status == "failed"
-    assert "NOT DONE: BACKEND_START is undone: the keeper is gone" in world.rollback.actions
+    assert "NOT DONE: the keeper is gone (what was meant: BACKEND_START is undone)" in world.rollback.actions
     assert world.rollback.actions[-1] == "PRECHECK is undone"
 
 
@@ -246,7 +246,7 @@ async def test_an_interruption_before_the_walk_changes_nothing(world: World) -> 
     world.orchestrator.interrupt(Interrupted(signal.SIGTERM, "SIGTERM"))
     assert (await world.deploy()).exit_code == 143
     assert world.changed == []
-    assert world.rollback == RolledBack("not needed", [])
+    assert world.rollback == RolledBack("not needed", [], [])
 
 
 async def test_after_the_commit_an_interruption_comes_too_late(world: World) -> None:
@@ -263,7 +263,7 @@ async def test_the_second_interruption_abandons_the_rollback_and_says_what_is_le
     assert world.rollback.status == "failed"
     assert list(world.rollback.actions) == [
         "BACKEND_READY_GATE is undone",
-        "NOT DONE: BACKEND_START is undone: the keeper is gone",
+        "NOT DONE: the keeper is gone (what was meant: BACKEND_START is undone)",
         "NOT DONE: MIGRATE_VERIFY is undone",
         "NOT DONE: DB_VALIDATE is undone",
         "NOT DONE: PRECHECK is undone",

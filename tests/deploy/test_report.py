@@ -138,7 +138,11 @@ def test_the_report_tells_the_run() -> None:
         "evidence": ["errno 111"],
         "next_steps": ["start it", "or look"],
     }
-    assert report["rollback"] == {"status": "done", "actions": ["the embedded database is stopped"]}
+    assert report["rollback"] == {
+        "status": "done",
+        "actions": ["the embedded database is stopped"],
+        "next_steps": [],
+    }
     assert report["log_tail"] == {"api": ["last words"]}
     assert report["unfinished"] == ["one", "two"]
     assert report["changes_since_last_good"]["last_good"] == "before"

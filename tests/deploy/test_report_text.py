@@ -54,7 +54,7 @@ def report(text: str = "told", **fields: Any) -> dict[str, Any]:
         "recovery": {"stats": None, "attempted": True, "result": text},
         "failure": {"phase": "DB_VALIDATE", "code": "DB_REFUSED", "cause": text, "evidence": [text],
                     "next_steps": [text, "flawless deploy"]},
-        "rollback": {"status": "failed", "actions": [text]},
+        "rollback": {"status": "failed", "actions": [text], "next_steps": [text]},
         "incident_id": "0193",
         "changes_since_last_good": {"last_good": "before", "services": {"api": text}},
         "log_tail": {"api": [text]},
@@ -93,11 +93,12 @@ def test_the_cause_comes_first_and_the_next_steps_last() -> None:
     lines = to_text(report("the database refuses")).splitlines()
     assert lines[0] == "shop: FAILED"
     assert "DB_REFUSED in DB_VALIDATE: the database refuses" in lines[:7]
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         "next steps",
         "  1. the database refuses",
         "  2. flawless deploy",
-        "  3. the whole story: flawless incidents show 0193",
+        "  3. the database refuses",
+        "  4. the whole story: flawless incidents show 0193",
     ]
 
 
@@ -142,7 +143,7 @@ def test_what_was_not_is_not_told() -> None:
         versions={"flawless": "1", "python": "3.11", "os": "Linux", "git_commit": None, "git_dirty": None},
     )  # fmt: skip
     assert to_text(bare).splitlines() == [
-        "shop: LIVE, verified",
+        "shop: PASSED, and nothing serves: the manifest names no service",
         "deploy 20261123T141502Z-3f9c2a, 2026-11-23T14:15:02.123Z, 60.00 s, exit code 0",
         "",
         "phases",

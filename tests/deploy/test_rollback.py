@@ -54,7 +54,7 @@ async def test_an_undo_that_fails_does_not_stop_the_older_ones() -> None:
         Unwound("worker is stopped", "the keeper is gone; nobody answers"),
         Unwound("backend is stopped", None),
     ]
-    assert str(unwound[1]) == "NOT DONE: worker is stopped: the keeper is gone; nobody answers"
+    assert str(unwound[1]) == "NOT DONE: the keeper is gone; nobody answers (what was meant: worker is stopped)"
 
 
 async def test_what_is_cut_short_is_still_named_as_left() -> None:

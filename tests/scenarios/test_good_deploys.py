@@ -100,3 +100,16 @@ def test_of_one_environment_nothing_disturbs_another(stack: Stack) -> None:
     assert stack.run("stop", "--all", "-e", "staging").exit_code == 0
     assert not stack.is_served("staging")
     assert stack.is_served("backend")
+
+
+def test_a_manifest_without_a_service_is_not_called_live(stack: Stack) -> None:
+    """Nothing serves, so nothing is said to be live or healthy, and no address is shown."""
+    stack.manifest["base_url"] = "http://127.0.0.1:1"
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert "nothing serves" in done.stdout
+    assert "live" not in done.stdout
+    assert "127.0.0.1:1" not in done.stdout
+    assert stack.run("status").exit_code == 3

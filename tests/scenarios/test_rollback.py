@@ -110,6 +110,8 @@ def test_a_rollback_that_cannot_bring_the_old_release_back_says_so(stack: Stack)
     assert "api" in action
     assert "exit status 5" in action
     assert "NOT DONE" in done.stdout
+    assert "api is DOWN now" in done.stdout, "the reader must not take the way back for made"
+    assert "flawless status" in done.stdout
 
 
 def test_without_the_memory_of_the_keeper_the_new_command_would_stay(stack: Stack) -> None:

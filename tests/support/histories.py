@@ -39,7 +39,14 @@ _VERSIONS = {
 }
 
 
-def finding(id_: str, status: str = "PASS", code: str | None = None, *evidence: str, optional: bool = False) -> Any:
+def finding(
+    id_: str,
+    status: str = "PASS",
+    code: str | None = None,
+    *evidence: str,
+    optional: bool = False,
+    declared: bool = False,
+) -> Any:
     """An outcome as reports have it."""
     return {
         "id": id_,
@@ -49,6 +56,7 @@ def finding(id_: str, status: str = "PASS", code: str | None = None, *evidence: 
         "evidence": list(evidence),
         "next_step": "do this" if status in {"FAIL", "WARN"} else None,
         "optional": optional,
+        "makes_partial": (status == "FAIL" and optional) or (status == "SKIP" and declared),
         "claim": f"{id_} holds",
     }
 

@@ -7,7 +7,6 @@ import hmac
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,10 @@ from typing import Final
 from flawless.adapters import git
 from flawless.adapters.files import ensure_private_folder, write_atomically
 
+_DATA: Final = frozenset({".db", ".log", ".pid", ".sock", ".sqlite", ".sqlite3", ".sqlite-shm", ".sqlite-wal"})
+"""What a service writes beside its code. Without git nobody says that it is no code, so its name has to."""
+
+_KEY_SIZE: Final = 32
 _SKIPPED: Final = frozenset({".git", ".flawless", "__pycache__", "node_modules", ".venv", ".mypy_cache", ".ruff_cache"})
 
 
@@ -41,11 +44,12 @@ def fingerprint(parts: Parts, key: bytes) -> dict[str, str]:
 
 
 def read_key(state: Path) -> bytes | None:
-    """The state folder's own key; None where nothing was ever started."""
+    """The state folder's own key; None where nothing was ever started, and for one that a power cut has cut short."""
     try:
-        return (state / "key").read_bytes()
+        key = (state / "key").read_bytes()
     except FileNotFoundError:
         return None
+    return key if len(key) == _KEY_SIZE else None
 
 
 def ensure_key(state: Path) -> bytes:
@@ -54,9 +58,15 @@ def ensure_key(state: Path) -> bytes:
     if key is not None:
         return key
     path = ensure_private_folder(state) / "key"
-    with suppress(FileExistsError):  # another process has just made it; its key is the key
-        write_atomically(path, secrets.token_bytes(32), exclusively=True)
-    return path.read_bytes()
+    made = secrets.token_bytes(_KEY_SIZE)
+    try:
+        write_atomically(path, made, exclusively=True)
+    except FileExistsError:  # another process has just made it, and its key is the key; or it is damaged
+        key = read_key(state)
+        if key is None:
+            write_atomically(path, made)
+        return key or made
+    return made
 
 
 def _code(parts: Parts) -> str:
@@ -68,8 +78,9 @@ def _code(parts: Parts) -> str:
 
 
 def _walked(parts: Parts) -> Iterator[tuple[str, str]]:
-    """Without git: the files that `sources` names, or all that are not caches or dependencies."""
-    for path in sorted(_globbed(parts) if parts.sources else _all(parts.directory)):
+    """Without git: the files that `sources` names, or all that are not caches, dependencies or data."""
+    everything = (path for path in _all(parts.directory) if path.suffix not in _DATA)
+    for path in sorted(_globbed(parts) if parts.sources else everything):
         blob = git.blob_name(path)
         if blob is not None:
             yield str(path.relative_to(parts.directory)), blob

@@ -12,6 +12,7 @@ from flawless.cli.page import Line, Span, line, result, table, wrapped
 
 _WIDEST: Final = 120
 _LABEL: Final = 10
+_NOTHING_SERVES: Final = ("!", "names no service: what it declares passed, and nothing serves", "yellow")
 _HEADLINES: Final = {
     "success": ("✓", "is live, verified", "green"),
     "partial": ("!", "serves, but something that was asked for did not pass", "yellow"),
@@ -43,13 +44,15 @@ def to_lines(report: Mapping[str, Any], path: str, address: str, width: int) -> 
     if report["incident_id"]:
         yield from _labelled("incident", f"flawless incidents show {report['incident_id']}", width)
     yield from _labelled("report", _near(path), width)
-    if address and report["result"] in {"success", "partial"}:
+    if address and report["services"] and report["result"] in {"success", "partial"}:
         yield ()
         yield line(Span(address, "bold"))
 
 
 def _headline(report: Mapping[str, Any], width: int) -> Iterator[Line]:
     sign, said, style = _HEADLINES[report["result"]]
+    if report["result"] == "success" and not report["services"]:
+        sign, said, style = _NOTHING_SERVES
     place = f" ({report['environment']})" if report["environment"] else ""
     took = f"{report['duration_ms'] / 1000:.1f} s"
     yield from wrapped(f"{report['name']}{place} {said}", width, (Span(" "), Span(f"{sign} ", style)), f"bold {style}")
@@ -62,8 +65,10 @@ def _failure(report: Mapping[str, Any], failure: Mapping[str, Any], width: int) 
     code = (Span("   "), Span(f"{failure['code']} ", "bold red"))
     yield from wrapped(f"in {failure['phase']}", width, code, "dim")
     yield from wrapped(failure["cause"], width, (Span("   "),), "bold")
+    shown_below = bool(report["log_tail"])
     for evidence in failure["evidence"]:
-        yield from wrapped(evidence, width, (Span("     "),))
+        if not (shown_below and evidence.startswith("| ")):
+            yield from wrapped(evidence, width, (Span("     "),))
     yield ()
     yield line("   what to do")
     for number, step in enumerate(failure["next_steps"], 1):
@@ -90,19 +95,15 @@ def _rollback(rollback: Mapping[str, Any] | None, width: int) -> Iterator[Line]:
     yield line("   rollback: ", Span(f"{rollback['status']}{nothing}", "bold red" if failed else ""))
     for action in rollback["actions"]:
         yield from wrapped(action, width, (Span("     "),), "red" if action.startswith("NOT DONE") else "")
+    for step in rollback.get("next_steps", []):
+        yield from wrapped(step, width, (Span("     "), Span("next: ", "cyan")), "cyan")
 
 
 def _missing(report: Mapping[str, Any], width: int) -> Iterator[Line]:
     """What did not pass and does not keep the release from serving."""
-    findings = [one for phase in report["phases"] for one in phase["checks"] if one["status"] in {"FAIL", "WARN"}]
-    shown = [one for one in findings if one["status"] == "WARN" or one["optional"]]
-    declared = [
-        one
-        for phase in report["phases"]
-        for one in phase["checks"]
-        if one["status"] == "SKIP" and one["evidence"] and one["evidence"][0].startswith("declared")
-    ]
-    for one in (*shown, *declared):
+    asked = [one for phase in report["phases"] for one in phase["checks"]]
+    findings = [one for one in asked if one["status"] == "WARN" or one["makes_partial"]]
+    for one in findings:
         said = "; ".join(one["evidence"])
         code = f" {one['code']}" if one["code"] else ""
         first = (Span("   "), Span(f"{one['status']} ", "yellow"))

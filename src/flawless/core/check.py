@@ -157,6 +157,7 @@ class Finding:
             "evidence": list(evidence),
             "next_step": next_step,
             "optional": self.optional,
+            "makes_partial": self.makes_partial,
             "claim": self.claim,
         }
 

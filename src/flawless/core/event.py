@@ -145,6 +145,7 @@ class RolledBack(Event):
     synced = True
     status: str
     actions: Sequence[str]
+    next_steps: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

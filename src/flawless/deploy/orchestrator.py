@@ -15,6 +15,10 @@ from flawless.core.reason import Reason
 from flawless.deploy.rollback import Unwound
 from flawless.deploy.run import Run, Step
 
+_AFTER_A_FAILED_ROLLBACK: Final = (
+    "see what runs and what does not: flawless status",
+    "put back the code that worked (git stash, or git checkout COMMIT), then: flawless deploy",
+)
 _TOO_LATE: Final = "the run had committed already: what ran before is forgotten, and what runs now was left running"
 
 
@@ -108,7 +112,7 @@ class Orchestrator:
         return Failed(
             Reason.DEPLOY_INTERRUPTED,
             self._interrupted.cause,
-            ("what this run had changed is undone, see the rollback",),
+            ("what became of what this run had changed: see the rollback",),
             self._interrupted.next_steps,
         )
 
@@ -130,10 +134,11 @@ class Orchestrator:
         actions = [str(one) for one in unwound] + [f"NOT DONE: {sentence}" for sentence in left]
         if left:
             why = _TOO_LATE if self._run.is_committed else "the rollback was abandoned by a second interruption"
-            self.tell(RolledBack("failed", (*actions, why)))
+            self.tell(RolledBack("failed", (*actions, why), _AFTER_A_FAILED_ROLLBACK))
             return PhaseStatus.FAILED, why
         failed = next((str(one) for one in unwound if one.error), None)
-        self.tell(RolledBack("failed" if failed else "done", actions))
+        steps = _AFTER_A_FAILED_ROLLBACK if failed else ()
+        self.tell(RolledBack("failed" if failed else "done", actions, steps))
         return (PhaseStatus.FAILED, failed) if failed else (PhaseStatus.PASSED, None)
 
     def _judge(self, last: Phase) -> Verdict:

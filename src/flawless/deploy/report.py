@@ -66,8 +66,8 @@ class ReportBuilder:
                 self._note(key, value)
             case Failure():
                 self._failure = _failure(event)
-            case RolledBack(status=status, actions=actions):
-                self._rollback = {"status": status, "actions": list(actions)}
+            case RolledBack(status=status, actions=actions, next_steps=next_steps):
+                self._rollback = {"status": status, "actions": list(actions), "next_steps": list(next_steps)}
             case Verdict():
                 self._verdict = event
             case _:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from flawless.core.plain import printable
 
 WIDTH: Final = 120
+_NOTHING_SERVES: Final = "PASSED, and nothing serves: the manifest names no service"
 _HEADLINES: Final = {
     "success": "LIVE, verified",
     "partial": "PARTLY: the release serves, and something that was asked for did not pass",
@@ -43,7 +44,8 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _head(report: Mapping[str, Any]) -> Iterator[str]:
     exit_code = "none" if report["exit_code"] is None else report["exit_code"]
-    yield f"{report['name']}: {_HEADLINES[report['result']]}"
+    nothing_serves = report["result"] == "success" and not report["services"]
+    yield f"{report['name']}: {_NOTHING_SERVES if nothing_serves else _HEADLINES[report['result']]}"
     took = _seconds(report["duration_ms"])
     yield f"deploy {report['deploy_id']}, {report['started_at']}, {took}, exit code {exit_code}"
     if report["environment"]:
@@ -171,7 +173,12 @@ def _versions(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:
     incident = [f"the whole story: flawless incidents show {report['incident_id']}"] if report["incident_id"] else []
-    steps = [*(report["failure"]["next_steps"] if report["failure"] else []), *incident]
+    failure, rollback = report["failure"], report["rollback"]
+    steps = [
+        *(failure["next_steps"] if failure else []),
+        *(rollback.get("next_steps", []) if rollback else []),
+        *incident,
+    ]
     if not steps:
         return
     yield ""

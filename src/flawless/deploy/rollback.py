@@ -26,7 +26,7 @@ class Unwound:
     error: str | None
 
     def __str__(self) -> str:
-        return self.sentence if self.error is None else f"NOT DONE: {self.sentence}: {self.error}"
+        return self.sentence if self.error is None else f"NOT DONE: {self.error} (what was meant: {self.sentence})"
 
 
 class UndoStack:

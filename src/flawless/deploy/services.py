@@ -219,9 +219,8 @@ class Group:
             ending.cancel()
             await asyncio.wait([ending])
         if failed is not None:
-            raise CommandFailed(
-                failed.cause, code=failed.reason, evidence=failed.evidence, next_steps=failed.next_steps
-            )
+            down = f"{name} is DOWN now: started again, {failed.cause}"
+            raise CommandFailed(down, code=failed.reason, evidence=failed.evidence, next_steps=failed.next_steps)
         await self.keepers[name].mark(ready=True)
         await self.keepers[name].commit()
 
@@ -303,7 +302,7 @@ async def _unbroken(order: Coroutine[Any, Any, T]) -> T:
 
 def _not_brought_back(name: str) -> CommandFailed:
     return CommandFailed(
-        f"what ran before as {name} could not be started again",
+        f"{name} is DOWN now: what ran before could not be started again",
         code=Reason.DEPLOY_ROLLBACK_FAILED,
         evidence=[f"nothing runs as {name} now"],
         next_steps=[f"see what it printed: flawless logs {name} -n 50", "bring it up again: flawless deploy"],

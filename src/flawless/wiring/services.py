@@ -95,7 +95,7 @@ class Services:
             directory=directory,
             artefacts=self._artefacts(directory),
             sources=service.sources,
-            excluded=[self.stack.manifest.root / ".flawless", self.stack.logs, *self._writable()],
+            excluded=[root / ".flawless", self.stack.logs, *self._writable(), *self._env_files()],
         )
         return fingerprints.fingerprint(parts, key)
 
@@ -163,6 +163,10 @@ class Services:
         root = self.stack.manifest.root
         paths = [root / artefact.path for artefact in self.stack.manifest.settings.artefacts.values()]
         return [path for path in paths if path.is_relative_to(directory)]
+
+    def _env_files(self) -> list[Path]:
+        """What they give a service counts as its environment."""
+        return [self.stack.manifest.root / name for name in self.stack.manifest.env_files]
 
     def _writable(self) -> list[Path]:
         return [self.stack.manifest.root / path for path in self.stack.manifest.settings.paths.writable]
