@@ -47,6 +47,8 @@ class Child:
         self._ended = ended
         self._adopted: set[ProcessId] = set()
         self._adopted_session: int | None = None
+        self._adopted_end: int | None = None
+        """The pidfd that tells of the end of the adopted process, as long as nobody was told of it."""
         self._fifo: os.stat_result | None = None
         self._has_orphans = tree.become_subreaper()
 
@@ -76,14 +78,8 @@ class Child:
         self.started = time.monotonic() - age
         self._adopted_session = process.pid
         self._adopted.add(process)
-
-        def died(_events: int) -> None:
-            self._loop.forget(pidfd)
-            os.close(pidfd)
-            self.process = None
-            self._ended(ExitKind.UNKNOWN, None)
-
-        self._loop.watch(pidfd, select.POLLIN, died)
+        self._adopted_end = pidfd
+        self._loop.watch(pidfd, select.POLLIN, lambda _events: self._bury_adopted())
 
     def reap(self) -> None:
         """Bury our dead: the child, and the orphans of its tree that became ours."""
@@ -119,7 +115,18 @@ class Child:
         if self.family():
             return False
         self._adopted, self._adopted_session, self._fifo = set(), None, None
+        self._bury_adopted()  # seen in the process table before its pidfd was looked at: what is started next lives
         return True
+
+    def _bury_adopted(self) -> None:
+        """Tell once that the adopted process has ended."""
+        pidfd, self._adopted_end = self._adopted_end, None
+        if pidfd is None:
+            return
+        self._loop.forget(pidfd)
+        os.close(pidfd)
+        self.process = None
+        self._ended(ExitKind.UNKNOWN, None)
 
     def kill_children(self) -> None:
         """What forks and exits faster than the process table can be read becomes our child at each step: wait there."""
