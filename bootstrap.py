@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
 DEVELOPMENT = "# --- development ---\n"
-WORDS = {"test": ("-m", "pytest"), "lint": ("scripts/lint.py",)}
+WORDS = {"test": ("-m", "pytest", "-n", "auto", "--dist", "loadfile"), "lint": ("scripts/lint.py",)}
 OLD_PYTHON = """Python 3.11 or newer is needed; this is {}.{} ({}). Install it: apt install python3.11 python3.11-venv,
 brew install python@3.11 or winget install Python.Python.3.11. Then: python3.11 bootstrap.py {}"""
 NOT_MADE = """.venv could not be made; nothing half-made is left behind.\n{}

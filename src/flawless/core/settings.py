@@ -330,7 +330,9 @@ class ServiceSettings(Table):
     secrets: tuple[VariableName, ...] | None = Field(
         default=None, description="The secrets it gets; absent: a backend gets all, any other role none."
     )
-    sources: tuple[str, ...] = Field(default=(), description="What counts as its code where there is no git; absent: all but caches, dependencies, data.")
+    sources: tuple[str, ...] = Field(
+        default=(), description="What counts as its code where there is no git; absent: all but caches and data."
+    )
     after: tuple[str, ...] = Field(default=(), description="Further services that must be ready first.")
     stop_timeout: Duration = _time("15s", 0.01, HOUR, "Time to end by itself; absent: timeouts.stop.")
     ready: tuple[Probe, ...] = Field(
