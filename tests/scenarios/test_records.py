@@ -66,6 +66,37 @@ def test_a_record_that_is_torn_is_no_record(stack: Stack) -> None:
     assert stack.is_served("backend")
 
 
+DAMAGE: Final = {"empty": b"", "half": b"{", "list": b"[]", "object": b"{}", "lines": b"[]\n{}\n", "binary": b"\xff\n"}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_files_end_no_command_and_no_deploy(stack: Stack, damage: bytes) -> None:
+    """After a power cut or a full disk: every command answers, and the next deploy is good and knows again."""
+    stack.service("backend", "exit=3")
+    assert stack.deploy().exit_code == 1, "an incident waits in the outbox"
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    state = stack.folder / ".flawless"
+    for name in ("migrations.json", "lock/deploy.json", "budget/backend.json"):
+        (state / name).parent.mkdir(exist_ok=True)
+        (state / name).touch()
+    kept = {state / "reserve", *(state / "run").rglob("*"), *state.rglob("*lock")}
+    files = [path for path in (*state.rglob("*"), *(stack.folder / "logs").glob("*.json")) if path.is_file()]
+    for path in {*files} - kept:
+        path.write_bytes(damage)
+
+    said = [stack.run(*words.split()) for words in READING]
+    assert not [one.output for one in said if "Traceback" in one.output or "made a mistake" in one.output]
+    assert said[0].exit_code == 4, "what should run is not known"
+    assert "desired.json" in said[0].stdout
+    assert stack.run("restart").exit_code == 0
+    assert stack.deploy().exit_code == 0
+    assert stack.run("status").exit_code == 0
+
+
+READING: Final = ("status", "status --json", "plan", "lock", "incidents", "incidents export", "reports", "check")
+
+
 def test_a_killed_keeper_loses_neither_the_service_nor_a_second_copy(stack: Stack) -> None:
     """The next deploy adopts the process: the same pid, one copy, and a new keeper that answers its crash."""
     stack.service("backend")

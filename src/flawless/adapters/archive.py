@@ -103,9 +103,9 @@ class Archive:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        report: dict[str, Any] = json.loads(path.read_bytes())
-        return report
+    with suppress(OSError, ValueError, RecursionError):
+        report = json.loads(path.read_bytes())
+        return report if isinstance(report, dict) else {}
     return {}
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flawless.adapters.files import ensure_private_folder, write_atomically
 
@@ -27,11 +29,23 @@ def write(state: Path, desired: Desired) -> None:
 
 
 def read(state: Path) -> Desired | None:
-    """None before the first good deploy."""
+    """None before the first good deploy, and where the file is damaged: the next good deploy writes it anew."""
     try:
-        return Desired(**json.loads((state / "desired.json").read_bytes()))
-    except FileNotFoundError:
+        return _desired(json.loads((state / "desired.json").read_bytes()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def is_damaged(state: Path) -> bool:
+    """Whether there is such a file and nothing can be learned from it."""
+    return read(state) is None and os.path.lexists(state / "desired.json")
+
+
+def _desired(document: Mapping[str, Any]) -> Desired:
+    commit, services = document["git_commit"], document["services"]
+    if not isinstance(services, list):
+        raise TypeError("services is no list")
+    return Desired(str(document["deploy_id"]), str(document["at"]), commit, [str(name) for name in services])
 
 
 def change(state: Path, *, start: Sequence[str] = (), stop: Sequence[str] = ()) -> None:

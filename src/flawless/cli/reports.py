@@ -121,8 +121,8 @@ def _read(path: Path, flags: Common) -> Archived | None:
     """None, and a line on standard error, for a file that holds no report."""
     try:
         archived = Archived(path, json.loads(path.read_bytes()))
-        archived.to_json()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        _row(archived.to_json())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         if not flags.quiet:
             sys.stderr.write(f"{path} holds no report that can be read\n")
         return None
@@ -132,7 +132,7 @@ def _read(path: Path, flags: Common) -> Archived | None:
 def _text(one: Archived) -> str:
     """The text file beside it; built anew where that is gone."""
     try:
-        return one.path.with_suffix(".txt").read_text(encoding="utf-8")
+        return one.path.with_suffix(".txt").read_text(encoding="utf-8", errors="replace")
     except OSError:
         from flawless.deploy.report_text import to_text
 

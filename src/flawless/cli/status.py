@@ -196,11 +196,15 @@ def next_steps(picture: Picture) -> Iterator[str]:
         case "not_running":
             yield "bring it up: flawless deploy"
         case "unknown":
-            yield "a record in .flawless/run cannot be read; start the services anew: flawless deploy"
+            yield f"{_unreadable(picture)} cannot be read; the next good deploy writes it anew: flawless deploy"
         case "down" | "degraded":
             yield from _cures(picture)
     if picture.incidents["open"]:
         yield "see what is open: flawless incidents"
+
+
+def _unreadable(picture: Picture) -> str:
+    return "desired.json (what should run)" if picture.is_forgotten else "a record in .flawless/run"
 
 
 def _cures(picture: Picture) -> Iterator[str]:

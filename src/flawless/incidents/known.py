@@ -80,7 +80,7 @@ class KnownOpen:
 
 def _read(path: Path) -> Known | None:
     """None for one that is gone, or torn by a power cut: it will be asked for again."""
-    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         fields = json.loads(path.read_bytes())
         return Known(UUID(fields["id"]), fields["fingerprint"], Severity(fields["severity"]), fields["deploy_id"])
     return None

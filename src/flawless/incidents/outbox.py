@@ -192,7 +192,8 @@ def _write_all(file: FileIO, data: bytes) -> None:
 def _records(data: bytes) -> Iterator[Record]:
     for line in data.splitlines(keepends=True):
         if line.endswith(b"\n"):
-            with suppress(ValueError, KeyError, TypeError):  # torn before its append returned: see above
+            # Torn before its append returned: see above.
+            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 yield Record.of_line(line)
 
 

@@ -17,6 +17,7 @@ from flawless.adapters import desired
 from flawless.adapters.archive import Archive
 from flawless.adapters.keeper.record import FILE
 from flawless.adapters.services import KeptService
+from flawless.core.clock import from_stamp
 from flawless.core.service import Running, ServiceState
 from flawless.manifest.document import read_document
 from flawless.manifest.location import find_manifest, find_overlay
@@ -82,7 +83,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One stack, as far as it is written down. `latency_ms` is from the last report that has one."""
+    """One stack, as far as it is written down. `latency_ms` is from the last report that has one.
+
+    `is_forgotten`: what should run was written down, and cannot be read any more.
+    """
 
     outline: Outline
     services: Sequence[Seen]
@@ -94,12 +98,13 @@ class Picture:
     report: Mapping[str, Any] | None
     report_path: Path | None
     killed: str | None
+    is_forgotten: bool
 
     @property
     def standing(self) -> Standing:
-        if not all(one.is_readable for one in self.services):
+        if self.is_forgotten or not all(one.is_readable for one in self.services):
             return Standing.UNKNOWN
-        if not any(one.is_up for one in self.services) and (self.services or self.deploy_id is None):
+        if not any(one.is_up for one in self.services):
             return Standing.DOWN if any(one.is_wanted for one in self.services) else Standing.NOT_RUNNING
         is_whole = all(one.is_ready for one in self.services) and self.database_ready is not False
         return Standing.HEALTHY if is_whole else Standing.DEGRADED
@@ -111,8 +116,10 @@ class Picture:
 
     @property
     def latency_ms(self) -> float | None:
-        latency = (self.report or {}).get("database", {}).get("latency_ms")
-        return float(latency["average"]) if latency else None
+        try:
+            return float((self.report or {})["database"]["latency_ms"]["average"])
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 def look(config: Path | None, environment: str | None) -> Picture:
@@ -134,6 +141,7 @@ def look(config: Path | None, environment: str | None) -> Picture:
         report=_report(path),
         report_path=path,
         killed=None if holder else killed_run(archive),
+        is_forgotten=desired.is_damaged(outline.state),
     )
 
 
@@ -214,7 +222,11 @@ def _report(path: Path | None) -> Mapping[str, Any] | None:
     if path is None:
         return None
     try:
-        report = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        report: dict[str, Any] = json.loads(path.read_bytes())
+        failure = report["failure"]
+        told = [report["result"], report["finished_at"], report["deploy_id"]]
+        told += [failure["code"], failure["cause"]] if failure else []
+        from_stamp(report["finished_at"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return report if isinstance(report, dict) else None
+    return report if all(isinstance(one, str) for one in told) else None
