@@ -102,7 +102,7 @@ def test_a_file_that_may_grow_no_further_ends_the_deploy_in_order(stack: Stack) 
     assert [one["result"] for one in all_reports(stack)] == ["success", "aborted", "success"]
 
 
-@pytest.mark.parametrize("count", [13, 14, 15, 16, 18, 20])
+@pytest.mark.parametrize("count", [13, 14, 15, 18])
 def test_without_descriptors_it_says_so_or_works(stack: Stack, count: int) -> None:
     """HOST_LIMITS or success, never a traceback, and never that a service or a database is down."""
     stack.backend()
@@ -155,17 +155,23 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("streams", CLOSED.values(), ids=CLOSED.keys())
-@pytest.mark.parametrize("words", ["deploy", "deploy --json", "deploy --json-lines"])
+@pytest.mark.parametrize(
+    ("words", "streams"),
+    [
+        *(("deploy", one) for one in CLOSED),
+        ("deploy --json", "a reader that has gone"),
+        ("deploy --json-lines", "a full device"),
+    ],
+)
 def test_nobody_has_to_listen(stack: Stack, words: str, streams: str) -> None:
     """A deploy goes on to its end whatever becomes of its streams, and its exit code tells how it went."""
     stack.backend()
     stack.write()
-    assert shell(stack, f"{words} {streams}") == 0
+    assert shell(stack, f"{words} {CLOSED[streams]}") == 0
     assert stack.report()["result"] == "success"
     stack.backend("exit=3")
     stack.write()
-    assert shell(stack, f"{words} {streams}") == 1
+    assert shell(stack, f"{words} {CLOSED[streams]}") == 1
     assert stack.failure()["code"] == "SERVICE_EXITED"
 
 
