@@ -158,7 +158,7 @@ async def test_what_it_printed_is_redacted(service: KeptService, folder: Path) -
     await service.stop()
 
 
-async def test_a_service_whose_keeper_was_killed_lives_and_is_adopted_by_the_next_start(
+async def test_a_service_whose_keeper_was_killed_lives_and_is_adopted(
     service: KeptService, folder: Path
 ) -> None:
     """Exactly one copy: the same pid, a new keeper, the deploy id it was started with; it can be committed."""
@@ -171,12 +171,40 @@ async def test_a_service_whose_keeper_was_killed_lives_and_is_adopted_by_the_nex
     assert orphan is not None
     assert (orphan.is_alive, orphan.keeper_pid, orphan.pid) == (True, None, running.pid)
     assert pid_of(running) in await service.pids()
-    adopted = await service.start(launch(folder, deploy_id="second"))
+    adopted = await service.adopt(launch(folder, deploy_id="second"))
+    assert adopted is not None
     assert (adopted.pid, adopted.deploy_id) == (running.pid, "first")
     assert adopted.keeper_pid not in {None, running.keeper_pid}
     await service.commit()
     await service.stop()
     assert not lives(pid_of(running))
+
+
+async def test_a_start_is_a_new_process_whether_its_keeper_was_killed_or_not(
+    service: KeptService, folder: Path
+) -> None:
+    """Of the same code too, and it is the only one; the one before it is gone."""
+    before = await service.start(launch(folder))
+    for killed in (True, False, True):
+        if killed:
+            assert before.keeper_pid is not None
+            os.kill(before.keeper_pid, signal.SIGKILL)
+            await gone(before.keeper_pid)
+        after = await service.start(launch(folder, deploy_id="second"))
+        assert (after.is_alive, after.deploy_id) == (True, "second")
+        assert not lives(pid_of(before))
+        await service.commit()
+        before = after
+    await service.stop()
+
+
+async def test_nothing_is_adopted_where_nothing_runs(service: KeptService, folder: Path) -> None:
+    """No keeper is left behind either."""
+    assert await service.adopt(launch(folder)) is None
+    left = service.recorded()
+    if left is not None and left.keeper_pid is not None:
+        await gone(left.keeper_pid)
+    assert await service.pids() == frozenset()
 
 
 async def test_an_orphan_of_other_code_is_replaced(service: KeptService, folder: Path) -> None:

@@ -109,7 +109,17 @@ async def test_a_kept_service_whose_keeper_was_killed_is_adopted(stage: Stage) -
     now = stage.keepers["api"].now
     assert now is not None
     assert (now.pid, now.keeper_pid) == (7, 1)
+    assert stage.orders == ["adopt api"]
     assert stage.run.undo.pending() == []
+
+
+async def test_a_start_that_leaves_the_old_process_running_is_an_error(stage: Stage) -> None:
+    """Nobody is told "restarted" of what was not."""
+    keeper = stage.add("api", ChangeAction.REPLACE)
+    keeper.now, keeper.keeps_its_process = up("api"), True
+    with pytest.raises(CommandFailed, match="still runs") as refused:
+        await brought_up(stage)
+    assert refused.value.code == "SERVICE_KEEPER_FAILED"
 
 
 async def test_an_orphan_of_other_code_is_replaced_with_a_way_back(stage: Stage) -> None:
@@ -298,6 +308,23 @@ async def test_one_fall_within_the_window_is_forgiven_and_the_second_is_flapping
     assert isinstance(outcome, Failed)
     assert outcome.reason is Reason.SERVICE_FLAPPING
     assert outcome.evidence[:2] == ("SERVICE_UNHEALTHY: down", "SERVICE_UNHEALTHY: down")
+    assert outcome.next_steps[-1] == "what the code means: flawless explain SERVICE_FLAPPING"
+
+
+@pytest.mark.parametrize("reason", [Reason.PORT_STOLEN, Reason.HOST_LIMITS])
+async def test_what_has_a_name_of_its_own_is_not_called_flapping(stage: Stage, reason: Reason) -> None:
+    """A thief of the port, or this machine's own want, however often it comes."""
+    answers = [
+        Passed(),
+        unhealthy("first"),
+        Passed(),
+        unhealthy("second", reason),
+        Passed(),
+        unhealthy("third", reason),
+    ]
+    stays = Stays("api", [FakeCheck("one", lambda: answers.pop(0), 0.0, stage.clock)])
+    outcomes = [await stays.ask(1.0) for _ in range(6)]
+    assert [one.reason for one in outcomes if isinstance(one, Failed)] == [Reason.SERVICE_UNHEALTHY, reason, reason]
 
 
 async def test_slow_probes_of_a_window_are_asked_side_by_side(stage: Stage) -> None:
@@ -312,7 +339,10 @@ async def test_the_last_look_asks_every_service_as_one_that_is_ready(stage: Stag
     stage.add("api")
     stage.add("web", ChangeAction.KEEP).now = up("web")
     await brought_up(stage)
-    assert {check.id for check in stage.group.last_look()} == {"service.ready:api", "service.ready:web"}
+    looks = {check.id: ending for check, ending in stage.group.last_look()}
+    assert set(looks) == {"service.ready:api", "service.ready:web"}
+    assert looks["service.ready:api"] is not None, "what this run started is not brought back: its end ends the wait"
+    assert looks["service.ready:web"] is None, "the keeper of what is kept brings it back"
     assert all(running.ready for running in stage.asked_of[-2:])
 
 

@@ -150,3 +150,24 @@ _BY_PID_ALONE: Final = """
 from flawless.adapters import services
 services.is_alive = lambda process: True
 """
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["at once", "after a deploy that adopts it"])
+def test_a_restart_after_the_keeper_was_killed_is_a_new_process(stack: Stack, *, adopted: bool) -> None:
+    """Asked to restart it does, also what nobody kept meanwhile; the one new copy is kept, and served."""
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    for _ in range(2):
+        before = stack.pid("backend")
+        psutil.Process(stack.keeper("backend")).kill()
+        if adopted:
+            assert stack.deploy().exit_code == 0
+            assert stack.pid("backend") == before
+
+        done = stack.run("restart")
+
+        assert done.exit_code == 0, done.output
+        assert stack.pid("backend") not in {None, before}
+        assert not lives(before)
+        assert lives(stack.keeper("backend"))
+        assert stack.ask("backend")["pid"] == stack.pid("backend")

@@ -35,6 +35,7 @@ class FakeKeeper:
     refusal: Exception | None = None
     revert_to: Running | None = None
     refuses_commit: bool = False
+    keeps_its_process: bool = False
     marked: list[bool] = field(default_factory=list)
     committed: int = 0
     _pid: int = 100
@@ -51,16 +52,17 @@ class FakeKeeper:
         await self.clock.sleep(self.boot)
         if self.refusal is not None:
             raise self.refusal
-        if self._is_orphan() and self.now is not None and dict(self.now.fingerprint) == dict(launch.fingerprint):
-            self.now = replace(self.now, keeper_pid=1)
-            return self.now
+        if self.keeps_its_process:
+            return self.now or up(self.name)
         self._pid += 1
         self._gone = asyncio.Event()
         self.now = up(self.name, pid=self._pid, fingerprint=launch.fingerprint)
         return self.now
 
-    def _is_orphan(self) -> bool:
-        return self.now is not None and self.now.is_alive and self.now.keeper_pid is None
+    async def adopt(self, launch: Launch) -> Running | None:
+        self._order("adopt")
+        self.now = replace(self.now, keeper_pid=1) if self.now is not None and self.now.is_alive else None
+        return self.now
 
     async def revert(self) -> Running | None:
         self._order("revert")

@@ -39,8 +39,11 @@ class KeptService:
         client = await Client.connect(self._run_folder)
         spec = self._spec(launch)
         if client is None:
+            before = records.read(self._run_folder)
             client = await Client.spawn(spec)
-            record = client.record if self._is_of(client.record, launch) else await client.replace(spec)
+            # A new keeper adopts an orphan of the same fingerprint; who was told to start something is not done then.
+            is_new = before is None or before.child is None or client.record.child != before.child
+            record = client.record if is_new else await client.replace(spec)
         else:
             record = await (client.replace(spec) if client.record.child else client.start(spec))
         self._pid = record.child.pid if record.child else None
@@ -57,13 +60,9 @@ class KeptService:
         self._pid = record.child.pid
         return self._running(record, keeper_lives=True)
 
-    async def adopt(self) -> Running | None:
-        """Gives a process whose keeper was killed a new one; nothing when it has one, or no longer runs."""
-        found = self.recorded()
-        if found is None or found.keeper_pid is not None or not found.is_alive:
-            return found
-        client = await Client.adopt(self._run_folder, None)
-        return self._running(client.record, keeper_lives=True)
+    async def adopt(self, launch: Launch) -> Running | None:
+        client = await Client.connect(self._run_folder) or await self._taken_over(self._spec(launch))
+        return self._running(client.record, keeper_lives=True) if client else None
 
     async def commit(self) -> None:
         await (await self._client()).commit()
@@ -72,13 +71,13 @@ class KeptService:
         """Stops the whole tree and the keeper; also what a killed keeper left behind."""
         client = await Client.connect(self._run_folder)
         if client is None and await self.pids():
-            client = await self._taken_over()
+            client = await self._taken_over(None)
         if client is not None:
             await client.stop()
 
     async def hold(self) -> None:
-        await self.adopt()
-        await (await self._client()).hold()
+        client = await Client.connect(self._run_folder) or await self._taken_over(None)
+        await (client or await self._client()).hold()
 
     async def resume(self) -> Running:
         return self._running(await (await self._client()).resume(), keeper_lives=True)
@@ -118,10 +117,10 @@ class KeptService:
         except FileNotFoundError:
             return kin
 
-    async def _taken_over(self) -> Client | None:
+    async def _taken_over(self, spec: KeeperSpec | None) -> Client | None:
         """A new keeper for what a killed one left; none when the service's own process is gone, as the rest is then."""
         try:
-            return await Client.adopt(self._run_folder, None)
+            return await Client.adopt(self._run_folder, spec)
         except CommandFailed:
             if await self.pids():
                 raise
@@ -137,10 +136,6 @@ class KeptService:
                 next_steps=["see what runs: flawless status", "bring it up again: flawless deploy"],
             )
         return client
-
-    def _is_of(self, record: Record, launch: Launch) -> bool:
-        """A new keeper adopts an orphan of the same fingerprint, which another run had started: that one stays."""
-        return dict(record.fingerprint) == dict(launch.fingerprint)
 
     def _spec(self, launch: Launch) -> KeeperSpec:
         return KeeperSpec(

@@ -111,7 +111,12 @@ class Keeper(Protocol):
         """What is there now; None when no keeper lives and no process of ours is left."""
 
     async def start(self, launch: Launch) -> Running:
-        """Starts what does not run. What runs already is stopped first and kept for `revert`."""
+        """Starts a new process, always. What runs already is stopped first and kept for `revert`."""
+
+    async def adopt(self, launch: Launch) -> Running | None:
+        """Leaves what runs as it is. Where its keeper was killed a new one takes it over, and starts it from `launch`
+        when it falls: give the one it was started from. None when nothing of it runs.
+        """
 
     async def revert(self) -> Running | None:
         """Back to what ran before `start`: started as it was, or stopped when nothing did."""

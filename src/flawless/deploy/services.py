@@ -14,7 +14,7 @@ from flawless.checks.service import Stays
 from flawless.core.check import Check, Failed, Outcome, Passed
 from flawless.core.errors import CommandFailed
 from flawless.core.event import Effected, Intended
-from flawless.core.gate import Patience
+from flawless.core.gate import Ending, Patience
 from flawless.core.reason import Reason
 from flawless.core.service import Change, ChangeAction, Exit, Keeper, Launch, Ordered, Running
 from flawless.deploy.leaving import Leaving
@@ -115,9 +115,20 @@ class Group:
         windows = list(self._stable.values())
         return await self._settled(windows, failing=windows)
 
-    def last_look(self) -> list[Check]:
-        """Every readiness check of every service, for the look at the end state."""
-        return [check for name, running in self.started.items() for check in self.probes.readiness(name, running)]
+    def last_look(self) -> list[tuple[Check, Ending | None]]:
+        """Every readiness check of every service, for the look at the end state, with what ends the wait for it.
+
+        What this run started is not brought back before the verdict; what it kept may be.
+        """
+        return [
+            (check, self._endings[name] if name in self._stable else None)
+            for name, running in self.started.items()
+            for check in self.probes.readiness(name, running)
+        ]
+
+    def ended(self) -> Failed | None:
+        """The end of a process that this run started, if one has ended."""
+        return next((self._endings[name].result() for name in self._stable if self._endings[name].done()), None)
 
     async def aclose(self) -> None:
         """Ends every watch; the services go on."""
@@ -177,8 +188,8 @@ class Group:
         launch = await self.launch(name)
         if dict(launch.fingerprint) != dict(orphan.fingerprint):
             return None
-        adopted = await _unbroken(self.keepers[name].start(launch))
-        return adopted if adopted.pid == orphan.pid else None
+        adopted = await _unbroken(self.keepers[name].adopt(launch))
+        return adopted if adopted is not None and adopted.pid == orphan.pid else None
 
     async def _start(self, plan: Plan) -> Running:
         name = plan.change.name
@@ -186,7 +197,10 @@ class Group:
         self.run.tell(Intended("start", name, {"why": list(plan.change.why)}))
         await self.leaving.make_room(self.run, plan.port)
         self.run.undo.push(_sentence(plan), lambda: self._take_back(plan))
+        before = await self.keepers[name].look()
         running = await _unbroken(self.keepers[name].start(launch))
+        if before is not None and before.is_alive and (before.pid, before.since) == (running.pid, running.since):
+            raise _not_started_anew(name, before)
         self.run.tell(Effected("start", name, {"pid": running.pid, "port": plan.port}))
         return running
 
@@ -298,6 +312,15 @@ async def _unbroken(order: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+def _not_started_anew(name: str, before: Running) -> CommandFailed:
+    return CommandFailed(
+        f"{name} was to be started anew, and the process that ran before still runs",
+        code="SERVICE_KEEPER_FAILED",
+        evidence=[f"pid {before.pid}, since {before.since}"],
+        next_steps=[f"end it, then bring it up again: flawless stop {name} && flawless deploy"],
+    )
 
 
 def _not_brought_back(name: str) -> CommandFailed:
