@@ -158,9 +158,7 @@ async def test_what_it_printed_is_redacted(service: KeptService, folder: Path) -
     await service.stop()
 
 
-async def test_a_service_whose_keeper_was_killed_lives_and_is_adopted(
-    service: KeptService, folder: Path
-) -> None:
+async def test_a_service_whose_keeper_was_killed_lives_and_is_adopted(service: KeptService, folder: Path) -> None:
     """Exactly one copy: the same pid, a new keeper, the deploy id it was started with; it can be committed."""
     running = await service.start(launch(folder))
     await service.commit()
