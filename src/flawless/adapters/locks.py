@@ -18,9 +18,11 @@ from filelock import FileLock, Timeout
 
 from flawless.adapters.files import ensure_private_folder, is_full, write_atomically
 from flawless.adapters.keeper.tree import read_stat
+from flawless.adapters.ownership import ensure_ours, is_ours
 from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed, LockHeld
 
+_FILE: Final = "deploy.lock"
 MOMENT: Final = 1.0
 """Seconds for which a holder without a note is waited for."""
 
@@ -48,8 +50,8 @@ class DeployLock:
 
     def holder(self) -> Holder | None:
         """Who holds it now; None when it is free. A note left by a dead holder does not count."""
-        if not self._folder.is_dir():
-            return None
+        if not (self._folder / _FILE).exists():
+            return None  # nobody's; and who only looks makes no file in a folder that may be another user's
         try:
             with self._lock().acquire(blocking=False):
                 return None
@@ -58,7 +60,10 @@ class DeployLock:
 
     @contextmanager
     def held(self, command: str, now: datetime) -> Iterator[Holder]:
-        """Holds the lock for the time of the block. Raises LockHeld, which names the holder, or CommandFailed."""
+        """Holds the lock for the time of the block. Raises LockHeld, which names the holder, or CommandFailed: also
+        where the state belongs to another user, who could not read what would be written now.
+        """
+        ensure_ours(self._folder.parent)
         lock = self._acquired()
         try:
             holder = Holder(os.getpid(), _user(), to_stamp(now), command, secrets.token_hex(4))
@@ -73,6 +78,9 @@ class DeployLock:
     @contextmanager
     def tried(self) -> Iterator[bool]:
         """Holds the lock for the time of the block when nobody does; whether it does. Not to be kept for long."""
+        if not is_ours(self._folder.parent):
+            yield False
+            return
         lock = self._lock()
         try:
             lock.acquire(blocking=False)
@@ -105,7 +113,7 @@ class DeployLock:
                 return lock
 
     def _lock(self) -> FileLock:
-        return FileLock(self._folder / "deploy.lock", mode=0o600, is_singleton=False)
+        return FileLock(self._folder / _FILE, mode=0o600, is_singleton=False)
 
     def _read(self) -> Holder | None:
         """The note of a living holder; None in the moment between the lock and its note, or when it cannot be read."""

@@ -82,7 +82,9 @@ def export(flags: Common) -> int:
 def _run(flags: Common, verb: Callable[[IncidentBook], Awaitable[None]]) -> int:
     from flawless.wiring import Stack
 
-    book = Stack.load(flags.config, flags.environment).incidents
+    stack = Stack.load(flags.config, flags.environment)
+    stack.ensure_ours()  # each of these verbs empties the outbox on its way
+    book = stack.incidents
 
     async def run() -> None:
         await verb(book)

@@ -36,9 +36,19 @@ class Stack:
 
     @classmethod
     def load(cls, config: Path | None, environment: str | None) -> Stack:
-        """The stack of the folder we stand in. Raises ConfigInvalid."""
+        """The stack of the folder we stand in. Raises ConfigInvalid; CommandFailed where its state is another user's."""
+        from flawless.adapters.ownership import ensure_readable
+
         manifest = load(Path.cwd(), file=config, environment=environment, environ=os.environ)
-        return cls(manifest, SystemClock())
+        stack = cls(manifest, SystemClock())
+        ensure_readable(stack.state, "state")
+        return stack
+
+    def ensure_ours(self) -> None:
+        """For a command that writes without the deploy lock. Raises CommandFailed where the state is another user's."""
+        from flawless.adapters.ownership import ensure_ours
+
+        ensure_ours(self.state)
 
     @property
     def name(self) -> str:

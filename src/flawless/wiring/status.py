@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flawless.adapters import desired
 from flawless.adapters.archive import Archive
 from flawless.adapters.keeper.record import FILE
+from flawless.adapters.ownership import ensure_readable
 from flawless.adapters.services import KeptService
 from flawless.core.clock import from_stamp
 from flawless.core.service import Running, ServiceState
@@ -146,7 +147,17 @@ def look(config: Path | None, environment: str | None) -> Picture:
 
 
 def outline_of(config: Path | None, environment: str | None) -> Outline:
-    """The manifest's outline as written; where a variable is needed for it, or something is missing, all is read."""
+    """The manifest's outline as written; where a variable is needed for it, or something is missing, all is read.
+
+    Raises ConfigInvalid; CommandFailed where what is kept of the stack is another user's and cannot be read.
+    """
+    outline = _outline_of(config, environment)
+    ensure_readable(outline.state, "state")
+    ensure_readable(outline.root / "logs", "logs folder")
+    return outline
+
+
+def _outline_of(config: Path | None, environment: str | None) -> Outline:
     path = find_manifest(Path.cwd(), config)
     paths = [path, *([find_overlay(path, environment)] if environment else [])]
     try:
