@@ -167,7 +167,7 @@ def test_nobody_has_to_listen(stack: Stack, words: str, streams: str) -> None:
     """A deploy goes on to its end whatever becomes of its streams, and its exit code tells how it went."""
     stack.backend()
     stack.write()
-    assert shell(stack, f"{words} {CLOSED[streams]}") == 0
+    assert shell(stack, f"{words} {CLOSED[streams]}") == int(streams == "a full device"), "a lost result is no success"
     assert stack.report()["result"] == "success"
     stack.backend("exit=3")
     stack.write()
@@ -231,3 +231,23 @@ def read(report: Path) -> dict[str, Any]:
 
 def all_reports(stack: Stack) -> list[dict[str, Any]]:
     return [read(path) for path in sorted((stack.folder / "logs").glob("deploy-report-*.json"))]
+
+
+def test_a_result_that_cannot_be_written_is_an_error(stack: Stack) -> None:
+    """Exit code 1 and one sentence on standard error, never a traceback; what was done stands."""
+    stack.backend()
+    stack.write()
+    for words, said in {
+        "deploy --json": "the deploy succeeded, but its result could not be written: No space left on device",
+        "deploy": "the deploy succeeded, but its result could not be written: No space left on device",
+        "restart": "the restart succeeded, but its result could not be written: No space left on device",
+        **dict.fromkeys(("status", "status --json", "version", "reports", "--help"), "result could not be written"),
+    }.items():
+        assert shell(stack, f"{words} >/dev/full 2>told") == 1, words
+        told = (stack.folder / "told").read_text()
+        assert said in told, words
+        assert "Traceback" not in told
+        assert "Exception ignored" not in told
+    assert shell(stack, "status 2>told | true") in {0, 1}
+    assert (stack.folder / "told").read_text() == ""
+    assert stack.is_served("backend")

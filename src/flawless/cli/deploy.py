@@ -10,7 +10,7 @@ import click
 
 from flawless.cli.interruption import interruptions
 from flawless.cli.options import Common, common
-from flawless.cli.streams import go_on_unheard
+from flawless.cli.streams import ensure_told, go_on_unheard
 
 if TYPE_CHECKING:
     from flawless.core.event import Reader
@@ -43,7 +43,9 @@ async def deploy(stack: Stack, flags: Common, *, json_lines: bool) -> int:
         await stack.aclose()
     if not json_lines:
         show_verdict(last.report(), last.path, stack.manifest.settings.base_url, flags)
-    return verdict.exit_code if verdict.exit_code is not None else 1
+    code = verdict.exit_code if verdict.exit_code is not None else 1
+    ensure_told("the deploy succeeded" if code in {0, 2} else "the deploy failed", 1 if code == 2 else code)
+    return code
 
 
 class _Report:

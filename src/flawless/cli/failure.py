@@ -6,13 +6,14 @@ import json
 import os
 import sys
 
+from flawless.cli.streams import is_lost
 from flawless.core.errors import FlawlessError
 from flawless.core.plain import printable
 
 
 def show(error: FlawlessError, arguments: list[str]) -> None:
     """Tells a person on standard error, or a program on standard output."""
-    if "--json" in arguments or os.environ.get("FLAWLESS_JSON"):
+    if ("--json" in arguments or os.environ.get("FLAWLESS_JSON")) and not is_lost(sys.stdout):
         sys.stdout.write(json.dumps(to_json(error), indent=2) + "\n")
         return
     sys.stderr.write(to_text(error))

@@ -90,8 +90,11 @@ def run(arguments: list[str] | None = None) -> int:
     """The exit code of one command line."""
     try:
         code: Any = flawless.main(args=arguments, prog_name="flawless", standalone_mode=False)
+        sys.stdout.flush()  # what cannot be written is an error of this command, not of the interpreter's end
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
+    except BrokenPipeError:
+        return 1  # whoever listened has gone, and needs no word of it
     except click.Abort:
         return 130
     except click.ClickException as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flawless.cli.interruption import interruptions
 from flawless.cli.options import Common
-from flawless.cli.streams import go_on_unheard
+from flawless.cli.streams import ensure_told, go_on_unheard
 from flawless.core.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def carry_out(order: Order, flags: Common, services: Sequence[str], *, everythin
     stack = Stack.load(flags.config, flags.environment)
     done = asyncio.run(_ordered(stack, order, flags, services, everything=everything))
     _tell(order, done, flags)
+    ensure_told(f"the {order} succeeded")
     return 0
 
 

@@ -36,7 +36,7 @@ class Stack:
 
     @classmethod
     def load(cls, config: Path | None, environment: str | None) -> Stack:
-        """The stack of the folder we stand in. Raises ConfigInvalid; CommandFailed where its state is another user's."""
+        """The stack of the folder we stand in. Raises ConfigInvalid, or CommandFailed for another user's state."""
         from flawless.adapters.ownership import ensure_readable
 
         manifest = load(Path.cwd(), file=config, environment=environment, environ=os.environ)
