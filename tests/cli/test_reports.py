@@ -32,6 +32,7 @@ def test_no_report_is_no_error(flawless: Say) -> None:
     """Before the first deploy the list is empty, and says what writes a report."""
     assert "flawless deploy" in flawless("reports").out
     assert flawless("reports", "--json").document["reports"] == []
+    assert "or the reports in logs were removed" in flawless("reports", "show", "last").err
 
 
 def test_a_report_is_shown_as_it_was_written(flawless: Say, project: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -63,7 +64,8 @@ async def _ordered(
         except asyncio.CancelledError:
             if not told:
                 raise
-            raise told[0] from None
+            again = shlex.join(["flawless", order, *services, *["--all"] * everything])
+            raise Interrupted(told[0].signal_number, told[0].signal_name, again) from None
         finally:
             await stack.aclose()
 

@@ -71,7 +71,11 @@ def find(archived: Sequence[Archived], wanted: str) -> Archived:
     if len(matching) == 1:
         return matching[0]
     if not archived:
-        raise UsageError("there is no report yet", evidence=["nothing was deployed"], next_steps=["flawless deploy"])
+        raise UsageError(
+            "there is no report",
+            evidence=["nothing was deployed yet, or the reports in logs were removed"],
+            next_steps=["the next deploy writes one: flawless deploy"],
+        )
     cause = f"{len(matching)} reports begin with {wanted}" if matching else f"there is no report of {wanted}"
     known = [one.id for one in (matching or archived)[:5]]
     raise UsageError(cause, evidence=[f"there are: {', '.join(known)}"], next_steps=["see them all: flawless reports"])
@@ -84,7 +88,7 @@ def _list(flags: Common) -> int:
         return 0
     page = result(flags)
     if not archived:
-        page.say("no report yet; the first deploy writes one: flawless deploy")
+        page.say("no report in logs; the next deploy writes one: flawless deploy")
         return 0
     page.write(*_rows(archived, page.width))
     return 0

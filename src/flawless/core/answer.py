@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from flawless.core.plain import printable
+
+_TELLING: Final = (
+    "status",
+    "ok",
+    "ready",
+    "service",
+    "code",
+    "message",
+    "error",
+    "detail",
+    "reason",
+    "reasons",
+    "lastError",
+    "degradedReasons",
+)
+"""Keys under which a service says how it is."""
+
+_LONGEST: Final = 80
+_TITLE: Final = re.compile(rb"<title[^>]*>([^<]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +49,34 @@ class Answer:
             raise ValueError("nested deeper than any answer of a service") from error
 
     def describe(self) -> str:
-        """Status, content type and the beginning of the body, on one line."""
-        text = " ".join(self.body[:160].decode("utf-8", "replace").split())
-        return (
-            f"{self.peer} answered {self.status} {self.content_type or 'without a content type'}: {text or '(empty)'}"
-        )
+        """Status, content type and what the body says of itself, on one line; never the body."""
+        kind = self.content_type or "without a content type"
+        return f"{self.peer} answered {self.status} {kind}: {self._gist()}"
+
+    def _gist(self) -> str:
+        if not self.body.strip():
+            return "(empty)"
+        try:
+            document = self.json()
+        except ValueError:
+            return self._title()
+        if not isinstance(document, dict):
+            return f"JSON of {len(self.body)} bytes"
+        told = {key: _short(document[key]) for key in _TELLING if key in document}
+        return json.dumps(told) if told else f"JSON with {len(document)} keys"
+
+    def _title(self) -> str:
+        found = _TITLE.search(self.body)
+        title = " ".join(html.unescape(found[1].decode("utf-8", "replace")).split()) if found else ""
+        return f'a page titled "{_short(printable(title))}"' if title else f"{len(self.body)} bytes that are no JSON"
+
+
+def _short(value: Any) -> Any:
+    """Numbers and words as they are; of what is longer, the beginning."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 class Http(Protocol):

@@ -86,7 +86,8 @@ class Interrupted(FlawlessError):
 
     code = "DEPLOY_INTERRUPTED"
 
-    def __init__(self, signal_number: int, signal_name: str) -> None:
-        super().__init__(f"interrupted by {signal_name}", next_steps=["run the command again: flawless deploy"])
+    def __init__(self, signal_number: int, signal_name: str, command: str = "flawless deploy") -> None:
+        super().__init__(f"interrupted by {signal_name}", next_steps=[f"run the command again: {command}"])
         self.signal_number = signal_number
+        self.signal_name = signal_name
         self.exit_code = 128 + signal_number
