@@ -250,3 +250,25 @@ def test_a_follower_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> Non
     LogFile(tmp_path / "later", "web").write(b"one\n" + b"x" * 3_000_000 + b"\n")
     assert Counter(map(len, drained(follower))) == {3: 1, 3_000_000: 1}
     follower.close()
+
+
+@pytest.mark.parametrize("last", [0, None])
+def test_a_follower_goes_on_where_its_file_was_deleted_or_emptied(tmp_path: Path, last: int | None) -> None:
+    """A writer makes it anew, under the same name; what it writes then is followed, each line once."""
+    log = LogFile(tmp_path, "web")
+    log.write(b"old\n")
+    follower = Follower(tmp_path, "web", last=last)
+    assert list(drained(follower)) == ([] if last == 0 else [b"old"])
+    for number in range(3):
+        [path] = files_of(tmp_path, "web")
+        log.write(b"unread\n")
+        path.unlink()
+        assert list(drained(follower)) == [b"unread"]
+        log.write(b"deleted %d\n" % number)
+        assert files_of(tmp_path, "web") == [path]
+        assert list(drained(follower)) == [b"deleted %d" % number]
+        os.truncate(path, 0)
+        assert follower.poll() == []
+        log.write(b"emptied\n")
+        assert list(drained(follower)) == [b"emptied"]
+    follower.close()

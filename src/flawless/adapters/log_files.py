@@ -158,7 +158,7 @@ class LogFile:
 
 class Follower:
     """Reads a log across its rotations: every line, once, in order. `last` is how many lines of what is there already
-    to begin with; None for all.
+    to begin with; None for all. Where somebody deletes or empties the file, it goes on with what is written then.
     """
 
     def __init__(self, folder: Path | str, stem: str, suffix: str = ".log", *, last: int | None = None) -> None:
@@ -175,12 +175,12 @@ class Follower:
         """The next whole lines, without their ends; about 1 MiB, none when there is nothing new. Never waits."""
         while True:
             # Looked for before the read: when a later file exists, what is read now is all of this one.
-            later = self._later_name()
+            following = self._following_name()
             lines = self._read() if self._fd >= 0 else []
-            if lines or later is None:
+            if lines or following is None:
                 return lines
             self.close()
-            self._open(later)
+            self._open(following)
 
     def close(self) -> None:
         """Ends the following."""
@@ -188,8 +188,11 @@ class Follower:
             os.close(self._fd)
             self._fd = -1
 
-    def _later_name(self) -> str | None:
+    def _following_name(self) -> str | None:
+        """The next file; the same name again, where the one that is read was deleted and a writer made it anew."""
         names = _names(self._folder, self._stem, self._suffix)
+        if self._name in names and (self._fd < 0 or os.fstat(self._fd).st_nlink == 0):
+            return self._name
         return next((name for name in names if not self._name or _key(name) > _key(self._name)), None)
 
     def _open(self, name: str) -> None:
@@ -199,6 +202,8 @@ class Follower:
 
     def _read(self) -> list[bytes]:
         size = _READ
+        if os.fstat(self._fd).st_size < self._at:
+            self._at = 0  # emptied: a writer begins it anew
         while True:
             data = os.pread(self._fd, size, self._at)
             end = data.rfind(b"\n") + 1
