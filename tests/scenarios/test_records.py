@@ -66,6 +66,29 @@ def test_a_record_that_is_torn_is_no_record(stack: Stack) -> None:
     assert stack.is_served("backend")
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["kept", "its keeper killed"])
+@pytest.mark.parametrize("content", [None, b"", b'{"half": '], ids=["gone", "empty", "half"])
+def test_a_service_whose_record_is_lost_is_still_ours(stack: Stack, content: bytes | None, *, killed: bool) -> None:
+    """Its keeper knows it, or else its output does: no "process that is not ours", and one copy at the end."""
+    stack.service("backend")
+    assert stack.deploy().exit_code == 0
+    before, keeper = stack.pid("backend"), stack.keeper("backend")
+    if killed:
+        psutil.Process(keeper).kill()
+        until(lambda: not lives(keeper), "the keeper is dead")
+    path = stack.folder / ".flawless/run/backend/record.json"
+    path.unlink() if content is None else path.write_bytes(content)
+
+    status, done = stack.run("status", "--json"), stack.deploy()
+
+    if not killed:
+        assert json.loads(status.stdout)["services"][0]["pid"] == before
+    assert done.exit_code == 0, done.output
+    serving = stack.ask("backend")["pid"]
+    assert (serving == before) is not killed
+    assert len([one for one in stack.processes() if "faulty_service" in " ".join(one.cmdline())]) == 1
+
+
 DAMAGE: Final = {"empty": b"", "half": b"{", "list": b"[]", "object": b"{}", "lines": b"[]\n{}\n", "binary": b"\xff\n"}
 
 
@@ -103,7 +126,12 @@ def test_a_killed_keeper_loses_neither_the_service_nor_a_second_copy(stack: Stac
     assert stack.deploy().exit_code == 0
     before, keeper = stack.pid("backend"), stack.keeper("backend")
     psutil.Process(keeper).kill()
+    until(lambda: not lives(keeper), "the keeper is dead")
     assert stack.is_served("backend")
+    status = stack.run("status")
+    assert status.exit_code == 2, "nobody would start it again"
+    assert "its keeper is gone" in status.stdout
+    assert "give it a new keeper with flawless deploy" in " ".join(status.stdout.split())
 
     done = stack.deploy()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flawless.adapters.keeper import record as records
 from flawless.adapters.keeper.client import Keeper as Client
+from flawless.adapters.keeper.client import told_by_keeper
 from flawless.adapters.keeper.output import FIFO
 from flawless.adapters.keeper.record import ExitKind, Record
 from flawless.adapters.keeper.spec import KeeperSpec, LogRule, RestartRule
@@ -27,8 +28,11 @@ class KeptService:
         self._pid: int | None = None
 
     def recorded(self) -> Running | None:
-        """What the record on disk says, asking nobody: quick, and at most as true as its processes are alive."""
-        record = records.read(self._run_folder)
+        """What the record on disk says, asking nobody: quick, and at most as true as its processes are alive.
+
+        Where it cannot be read its keeper is asked, if one lives.
+        """
+        record = self._record()
         return self._running(record, keeper_lives=is_alive(record.keeper)) if record else None
 
     async def look(self) -> Running | None:
@@ -100,9 +104,9 @@ class KeptService:
         return await client.tail(lines) if client else ()
 
     async def pids(self) -> frozenset[int]:
-        record = records.read(self._run_folder)
+        record = self._record()
         if record is None:
-            return frozenset()
+            return frozenset(process.pid for process in self._printing())
         # The keeper is the subreaper of all that it starts; a child it has adopted is no child of its own.
         roots = [process.pid for process in (record.keeper, record.child) if process and is_alive(process)]
         below = {pid for root in roots for pid in offspring(root)}
@@ -112,10 +116,17 @@ class KeptService:
     def _left_behind(self, record: Record) -> list[ProcessId]:
         """What a killed keeper's service still is: its session, and whatever prints where only it could."""
         kin = session_members(record.child.pid) if record.child and is_alive(record.child) else []
+        return [*kin, *self._printing()]
+
+    def _printing(self) -> list[ProcessId]:
+        """Who prints where only this service can."""
         try:
-            return [*kin, *writers_to((self._run_folder / FIFO).stat())]
+            return writers_to((self._run_folder / FIFO).stat())
         except FileNotFoundError:
-            return kin
+            return []
+
+    def _record(self) -> Record | None:
+        return records.read(self._run_folder) or told_by_keeper(self._run_folder)
 
     async def _taken_over(self, spec: KeeperSpec | None) -> Client | None:
         """A new keeper for what a killed one left; none when the service's own process is gone, as the rest is then."""

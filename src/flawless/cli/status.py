@@ -131,7 +131,7 @@ def _row(one: Seen, now: datetime, notes: tuple[str, ...] = ()) -> Line:
             told.append(f"last exit: {last}")
         if running.reason:
             told.append(running.reason)
-        if running.is_alive and running.keeper_pid is None:
+        if one.is_unkept:
             told.append("its keeper is gone")
     return (
         Span(one.name, "bold"),
@@ -213,4 +213,6 @@ def _cures(picture: Picture) -> Iterator[str]:
     for one in picture.services:
         if not one.is_ready:
             yield f"see what {one.name} printed: flawless logs {one.name}"
+        if one.is_unkept:
+            yield f"nobody would start {one.name} again: give it a new keeper with flawless deploy"
     yield "bring it up, verified: flawless deploy"

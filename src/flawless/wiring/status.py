@@ -78,6 +78,11 @@ class Seen:
         return self.running is not None and self.running.ready and self.state is ServiceState.READY
 
     @property
+    def is_unkept(self) -> bool:
+        """It runs, and nobody would start it again: its keeper was killed."""
+        return self.is_up and self.running is not None and self.running.keeper_pid is None
+
+    @property
     def is_up(self) -> bool:
         return self.running is not None and self.running.is_alive
 
@@ -107,7 +112,7 @@ class Picture:
             return Standing.UNKNOWN
         if not any(one.is_up for one in self.services):
             return Standing.DOWN if any(one.is_wanted for one in self.services) else Standing.NOT_RUNNING
-        is_whole = all(one.is_ready for one in self.services) and self.database_ready is not False
+        is_whole = all(one.is_ready and not one.is_unkept for one in self.services) and self.database_ready is not False
         return Standing.HEALTHY if is_whole else Standing.DEGRADED
 
     @property

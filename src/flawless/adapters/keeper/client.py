@@ -17,7 +17,7 @@ from flawless.adapters.files import ensure_private_folder
 from flawless.adapters.keeper.endpoint import address
 from flawless.adapters.keeper.program import ERRORS
 from flawless.adapters.keeper.record import Record
-from flawless.adapters.keeper.spec import KeeperSpec, from_line, to_line
+from flawless.adapters.keeper.spec import KeeperSpec, SpecInvalid, from_line, to_line
 from flawless.adapters.keeper.tree import ProcessId, open_pidfd
 from flawless.core.errors import CommandFailed
 
@@ -173,6 +173,19 @@ class Keeper:
         if not answer:
             raise _failure(service, order, "the keeper ended before it answered", _last_words(run_folder))
         return cls(run_folder, _record(service, order, answer))
+
+
+def told_by_keeper(run_folder: Path) -> Record | None:
+    """What a living keeper says, asked without an event loop; None when none answers within a second."""
+    try:
+        with address(str(run_folder)) as path, socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            connection.connect(path)
+            connection.sendall(to_line({"order": "status"}))
+            with connection.makefile("rb") as lines:
+                return _record(run_folder.name, "status", from_line(lines.readline()))
+    except (OSError, SpecInvalid, CommandFailed):
+        return None
 
 
 def _launch(run_folder: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
