@@ -220,8 +220,26 @@ def test_a_table_is_as_wide_as_its_cells() -> None:
 def test_a_long_word_is_broken_and_not_lost() -> None:
     """A path wider than the window is all there."""
     word = "/x" * 100
-    lines = list(wrapped(word, 40))
-    assert "".join(span.text for one in lines for span in one) == word
+    lines = list(wrapped(word, 60))
+    assert (len(lines), "".join(span.text for one in lines for span in one)) == (4, word)
+
+
+def test_in_a_narrow_window_a_path_runs_over_and_can_be_pasted() -> None:
+    """Below 60 columns a path, an id or a command is never broken."""
+    path = "logs/deploy-report-20261123T141502123Z.txt"
+    lines = list(wrapped(f"the report is {path}", 40, (Span("   report    "),)))
+    assert path in [span.text for one in lines for span in one]
+
+
+def test_in_a_narrow_window_a_phase_says_how_it_went_below_itself() -> None:
+    """At 40 columns there is no room beside the phase's name and its time."""
+    board = Board("board", 40, False, False)
+    lines = [one for number, event in enumerate(GOOD) for one in board.read(event, float(number))]
+    texts = ["".join(span.text for span in one).rstrip() for one in lines]
+    [row] = [number for number, text in enumerate(texts) if "PRECHECK" in text]
+    assert texts[row].endswith(" s")
+    assert texts[row + 1].startswith("     ")
+    assert max(len(text) for text in texts) <= 40
 
 
 # --- a real terminal ---

@@ -189,6 +189,7 @@ def test_an_interrupted_order_is_taken_back(stack: Stack, order: str) -> None:
         said, progress = command.communicate(timeout=20)
     assert command.returncode == 130
     assert "Traceback" not in said + progress
+    assert f"run the command again: flawless {order}\n" in progress
     assert not stack.is_served("backend")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flawless.cli.page import Line, Span, line, wrapped
+from flawless.cli.page import NARROW, Line, Span, line, wrapped
 from flawless.core.event import (
     Asked,
     Effected,
@@ -114,15 +114,17 @@ class Board:
             self._doing.clear()
 
     def _end(self, event: PhaseEnded) -> list[Line]:
-        sign, style = self._sign(event)
+        sign, color = self._sign(event)
         said = event.because if event.status != PhaseStatus.PASSED and event.because else self._tallied()
         if event.status == PhaseStatus.SKIPPED:
             said = f"skipped: {said}"
         elif event.status == PhaseStatus.PASSED and event.because:
             said = event.because
         took = None if event.status == PhaseStatus.SKIPPED else event.duration
-        head = self._head(Span(sign, style), event.phase, took)
-        lines = [*wrapped(said, self.width, head, "red" if event.status == PhaseStatus.FAILED else "dim")]
+        head = self._head(Span(sign, color), event.phase, took)
+        style = "red" if event.status == PhaseStatus.FAILED else "dim"
+        narrow = self.width < NARROW
+        lines = [head, *self._detail(said, style)] if narrow else [*wrapped(said, self.width, head, style)]
         self._phase = None
         return [*lines, *self._taken()]
 
@@ -194,7 +196,7 @@ class Board:
         frames = _FRAMES[self.is_ascii]
         frame = frames[int((now - self._since) * _FRAMES_A_SECOND) % len(frames)]
         head = self._head(Span(frame, "cyan"), self._phase or "", now - self._since)
-        return (*head, Span(self._tallied(), "dim"))
+        return head if self.width < NARROW else (*head, Span(self._tallied(), "dim"))
 
     def _waiting(self, now: float) -> Iterator[Line]:
         for doing in self._doing.values():

@@ -100,11 +100,11 @@ async def _list(book: IncidentBook, flags: Common, limit: int, before: str | Non
     behind = (await book.find(before)).id if before else None
     async with book.opened() as opened:
         page = await opened.store.page(Query(limit + 1, resolved=everything, before=behind))
-    _say_source(opened.because)
+    _say_source(book, opened.because)
     following = str(page[limit - 1].id) if len(page) > limit else None
     if flags.json:
         incidents = [incident.to_json() for incident in page[:limit]]
-        _write(_document(opened.because, waiting=book.waiting(), incidents=incidents, next=following))
+        _write(_document(book, opened.because, waiting=book.waiting(), incidents=incidents, next=following))
     else:
         _write_page(flags, page[:limit], following, everything=everything)
 
@@ -115,9 +115,9 @@ async def _show(book: IncidentBook, flags: Common, id_: str) -> None:
     await book.drain(DRAIN_LIMIT)
     async with book.opened() as opened:
         story = await _story(opened.store, opened.because, IdRange.of(id_), id_)
-    _say_source(opened.because)
+    _say_source(book, opened.because)
     if flags.json:
-        _write(_document(opened.because, waiting=book.waiting(), incident=story.to_json()))
+        _write(_document(book, opened.because, waiting=book.waiting(), incident=story.to_json()))
         return
     from flawless.cli.incident_lines import story_lines
     from flawless.cli.page import result
@@ -161,9 +161,9 @@ async def _export(book: IncidentBook, flags: Common) -> None:
         else:
             sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **story.to_json()}) + "\n")
     if flags.json:
-        _write(_document(book.unavailable, waiting=book.waiting(), incidents=stories))
+        _write(_document(book, book.unavailable, waiting=book.waiting(), incidents=stories))
     else:
-        _say_source(book.unavailable)
+        _say_source(book, book.unavailable)
 
 
 async def _found(book: IncidentBook, id_: str) -> Found:
@@ -175,7 +175,7 @@ async def _say_written(book: IncidentBook, flags: Common, found: Found, done: st
     left = await book.drain(DRAIN_LIMIT)
     if flags.json:
         because = book.unavailable if left else None
-        _write(_document(because, waiting=left, id=str(found.id), result=done))
+        _write(_document(book, because, waiting=left, id=str(found.id), result=done))
         return
     sys.stdout.write(f"{found.id}: {done}\n")
     if left:
@@ -194,15 +194,18 @@ def _write_page(flags: Common, incidents: list[Incident], following: str | None,
         page.say(f"more: flawless incidents list {'--all ' if everything else ''}--before {following}")
 
 
-def _say_source(because: Failed | None) -> None:
+def _say_source(book: IncidentBook, because: Failed | None) -> None:
     if because is not None:
         from flawless.core.plain import printable
 
-        sys.stderr.write(printable(f"{because.reason}: {because.cause}; what follows is from the outbox alone") + "\n")
+        why = f"{because.reason}: {because.cause}" if book.is_declared else "no database is declared"
+        sys.stderr.write(printable(f"{why}; what follows is from the outbox alone") + "\n")
 
 
-def _document(because: Failed | None, **more: Any) -> dict[str, Any]:
-    why = {"code": because.reason, "cause": because.cause, "next_steps": because.next_steps} if because else None
+def _document(book: IncidentBook, because: Failed | None, **more: Any) -> dict[str, Any]:
+    """Without a database in the manifest the outbox is where incidents are, and that is no failure."""
+    failed = because if book.is_declared else None
+    why = {"code": failed.reason, "cause": failed.cause, "next_steps": failed.next_steps} if failed else None
     source = "database" if because is None else "outbox"
     return {"schema_version": SCHEMA_VERSION, "source": source, "because": why, **more}
 

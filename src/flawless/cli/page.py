@@ -17,6 +17,9 @@ UNKNOWN_WIDTH: Final = 120
 
 UNKNOWN_HEIGHT: Final = 24
 NARROWEST: Final = 30
+NARROW: Final = 60
+"""Columns below which a path, an id or a command has no room beside anything else."""
+
 _ANSI: Final = {
     "bold": "1",
     "dim": "2",
@@ -46,11 +49,11 @@ def line(*parts: str | Span) -> Line:
 def wrapped(text: str, width: int, first: Line = (), style: str = "") -> Iterator[Line]:
     """The text behind `first`, in lines of at most `width` columns, hanging under its own beginning.
 
-    Words longer than a line (a path, a URL) are broken, not lost.
+    Words longer than a line (a path, a URL) are broken, not lost; in a narrow window they run over, to be copied whole.
     """
     indent = sum(len(span.text) for span in first)
     room = max(width - indent, NARROWEST // 2)
-    pieces = textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]
+    pieces = textwrap.wrap(printable(text), room, break_on_hyphens=False, break_long_words=width >= NARROW) or [""]
     yield (*first, Span(pieces[0], style))
     for piece in pieces[1:]:
         yield (Span(" " * indent), Span(piece, style))

@@ -66,6 +66,7 @@ class IncidentBook:
         redact: Callable[[Any], Any],
         clock: Clock,
         embedded: bool = False,
+        is_declared: bool = True,
         limit: int = LIMIT,
     ) -> None:
         self._stack = stack
@@ -73,6 +74,8 @@ class IncidentBook:
         self._redact = redact
         self._clock = clock
         self._embedded = embedded
+        self.is_declared = is_declared
+        """Whether the manifest has a database at all; without one the outbox is where incidents are."""
         self._outbox = Outbox(folder, on_drop=self._dropped, limit=limit)
         self._known = KnownOpen(folder / "open")
         self.unavailable: Failed | None = None

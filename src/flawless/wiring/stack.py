@@ -177,6 +177,7 @@ class Stack:
             redact=self.redact,
             clock=self.clock,
             embedded=self.embedded is not None,
+            is_declared=self.manifest.settings.database is not None,
         )
 
     def versions(self) -> dict[str, Any]:
