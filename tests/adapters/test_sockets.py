@@ -65,9 +65,20 @@ def test_an_exact_address_comes_before_a_wildcard() -> None:
     every = Listener("0.0.0.0", 1, frozenset({2}), None, 0)
     both = Listener("::", 1, frozenset({3}), None, 0)
     other = Listener("127.0.0.2", 1, frozenset({4}), None, 0)
-    assert answering([every, one, both, other], "127.0.0.1") == [one]
-    assert answering([every, both, other], "127.0.0.1") == [every, both]
-    assert answering([other], "127.0.0.1") == []
+    assert answering([every, one, both, other], ["127.0.0.1"]) == [one]
+    assert answering([every, both, other], ["127.0.0.1"]) == [every, both]
+    assert answering([other], ["127.0.0.1"]) == []
+    assert answering([every, both], ["::1"]) == [both], "0.0.0.0 takes no IPv6"
+
+
+def test_a_name_of_two_addresses_is_answered_on_either() -> None:
+    """`localhost`: what listens on one of the two, and whoever else listens on the other."""
+    four = Listener("127.0.0.1", 1, frozenset({1}), None, 0)
+    six = Listener("::1", 1, frozenset({2}), None, 0)
+    both = Listener("::", 1, frozenset({3}), None, 0)
+    assert answering([four], ["127.0.0.1", "::1"]) == [four]
+    assert answering([six, four], ["127.0.0.1", "::1"]) == [four, six]
+    assert answering([both], ["127.0.0.1", "::1"]) == [both]
 
 
 def test_the_likely_processes_are_found_without_looking_at_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

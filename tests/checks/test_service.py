@@ -135,14 +135,23 @@ async def test_a_service_that_answers_as_it_should_passes(kept: Kept) -> None:
         ("/deep", LIVE, Reason.SERVICE_WRONG_IDENTITY, "JSON was expected"),
         ("/other-release", LIVE, Reason.SERVICE_WRONG_IDENTITY, "another release"),
         ("/other-release-header", Wanted(), Reason.SERVICE_WRONG_IDENTITY, "another release"),
-        ("/other-service", Wanted(json={"service": "backend"}), Reason.SERVICE_WRONG_IDENTITY, "another service"),
+        (
+            "/other-service",
+            Wanted(json={"service": "backend"}),
+            Reason.SERVICE_WRONG_IDENTITY,
+            "in the name of another service",
+        ),
         ("/binary", LIVE, Reason.SERVICE_WRONG_IDENTITY, "does not speak HTTP"),
         ("/starting", LIVE, Reason.SERVICE_UNHEALTHY, "503"),
         ("/unhealthy", Wanted(json={"ready": True}), Reason.SERVICE_UNHEALTHY, "no database"),
         ("/lies", Wanted(json={"status": "healthy"}), Reason.SERVICE_UNHEALTHY, "degraded.enabled is true: demo mode"),
         ("/nowhere", LIVE, Reason.SERVICE_UNHEALTHY, "404"),
         ("/redirect", Wanted(), Reason.SERVICE_UNHEALTHY, "302"),
-        ("/reset", LIVE, Reason.SERVICE_NOT_LISTENING, "reset"),
+        ("/empty", LIVE, Reason.SERVICE_WRONG_IDENTITY, "(empty)"),
+        ("/redirect", LIVE, Reason.SERVICE_WRONG_IDENTITY, "302"),
+        ("/reset", LIVE, Reason.SERVICE_HUNG, "reset"),
+        ("/closed", LIVE, Reason.SERVICE_HUNG, "closed without an answer"),
+        ("/cut", LIVE, Reason.SERVICE_HUNG, "its answer was cut short: received 4 bytes, expected 100"),
         ("/endless", LIVE, Reason.SERVICE_WRONG_IDENTITY, "JSON was expected"),
     ],
 )
@@ -156,10 +165,19 @@ async def test_each_wrong_answer_has_its_code_and_names_what_was_seen(
     assert failure.next_steps[0] == "see what it printed: flawless logs backend -n 50"
 
 
-async def test_an_error_page_of_our_own_process_is_worth_waiting_for(kept: Kept) -> None:
-    """Frameworks answer 503 in plain text while they start; 200 with a page is somebody else."""
-    assert not failed(await kept.ask("/starting", LIVE)).is_permanent
-    assert failed(await kept.ask("/html", LIVE)).is_permanent
+@pytest.mark.parametrize("path", ["/starting", "/html", "/redirect", "/empty", "/closed", "/cut", "/binary"])
+async def test_what_our_own_process_may_outgrow_is_worth_waiting_for(kept: Kept, path: str) -> None:
+    """Frameworks answer 503, a page, a redirect, or nothing at all while they start."""
+    assert not failed(await kept.ask(path, LIVE)).is_permanent
+
+
+async def test_another_services_name_may_be_outgrown_and_another_release_may_not(kept: Kept) -> None:
+    """The deploy id is given to a process once, at its start."""
+    named = failed(await kept.ask("/other-service", Wanted(json={"service": "backend"})))
+    assert not named.is_permanent
+    assert "the process that answers is one of backend's own" in named.evidence
+    for path in ("/other-release", "/other-release-header"):
+        assert failed(await kept.ask(path, LIVE)).is_permanent
 
 
 async def test_the_reasons_it_gives_are_in_the_evidence(kept: Kept) -> None:
@@ -201,6 +219,42 @@ async def test_one_that_listens_on_ipv6_alone_is_told_so(tmp_path: Path) -> None
         assert failure.reason is Reason.SERVICE_NOT_LISTENING
         assert f"it listens on [::1]:{port}" in failure.evidence
         assert isinstance(await TcpReady(replace(subject, host="::1")).ask(1.0), Passed)
+        await keeper.stop()
+
+
+async def test_localhost_is_either_of_its_addresses(kept: Kept, stranger: tuple[int, int]) -> None:
+    """What listens on 127.0.0.1 listens on localhost; a stranger on the same port of ::1 may be asked in its place."""
+    subject = kept.subject(host="localhost")
+    assert isinstance(await TcpReady(subject).ask(3.0), Passed)
+    assert isinstance(await HttpReady(subject, kept.http, "/health/live", LIVE, 3.0).ask(3.0), Passed)
+    with faulty("::1", kept.port):
+        assert failed(await TcpReady(kept.subject(host="localhost")).ask(3.0)).reason is Reason.PORT_STOLEN
+    assert failed(await TcpReady(kept.subject(stranger[1], host="localhost")).ask(3.0)).reason is Reason.PORT_STOLEN
+
+
+async def test_a_name_that_nobody_knows_is_told_as_that(kept: Kept) -> None:
+    """Not "refused": there is nobody who could refuse."""
+    failure = failed(await TcpReady(kept.subject(host="no-such-host.invalid")).ask(3.0))
+    assert failure.reason is Reason.SERVICE_NOT_LISTENING
+    assert "cannot be looked up: no-such-host.invalid" in failure.cause
+    assert "services.backend.host" in failure.next_steps[0]
+
+
+async def test_one_on_all_of_ipv6_alone_is_told_so(tmp_path: Path) -> None:
+    """[::] usually takes IPv4 too, so "refused" by itself would explain nothing."""
+    with nursery_in(tmp_path):
+        port = free_port()
+        keeper = KeptService("backend", tmp_path / "run" / "backend", tmp_path / "logs")
+        await keeper.start(launch(tmp_path, str(port), "::"))
+        subject = Subject("backend", "127.0.0.1", port, OURS, keeper.pids, SystemSockets())
+        await eventually(lambda: _is_listening(subject))
+        http = LocalHttp()
+        probes: list[Check] = [TcpReady(subject), HttpReady(subject, http, "/health/live", LIVE, 3.0)]
+        for probe in probes:
+            failure = failed(await probe.ask(1.0))
+            assert failure.reason is Reason.SERVICE_NOT_LISTENING
+            assert failure.evidence[-1] == f"it listens on [::]:{port}, and [::] takes IPv6 alone there (IPV6_V6ONLY)"
+        await http.aclose()
         await keeper.stop()
 
 

@@ -17,22 +17,43 @@ CANARY: Final = "correct-horse-battery-4711"
     [
         ("answer=html", ("Parking page", "JSON was expected")),
         ("answer=other-service", ("somebody-else",)),
-        ("answer=other-deploy", ("20200101T000000Z-000000", "another release")),
     ],
-    ids=["page", "other service", "other release"],
+    ids=["page", "other service"],
 )
-def test_an_answer_that_is_not_the_services_is_refused_at_once(stack: Stack, word: str, named: tuple[str, ...]) -> None:
-    """SERVICE_WRONG_IDENTITY says who answered; waiting cannot help, so the gate does not wait."""
-    stack.timeouts(backend_ready="30s")
+def test_an_answer_that_is_not_the_services_is_refused(stack: Stack, word: str, named: tuple[str, ...]) -> None:
+    """SERVICE_WRONG_IDENTITY says who answered, once the time is over in which the process could have outgrown it."""
+    stack.timeouts(backend_ready="2s")
     stack.backend(word)
     stack.frontend()
 
     done = stack.deploy()
 
     assert_failed(stack, done, "SERVICE_WRONG_IDENTITY", "/health/live", *named)
-    assert done.seconds < 20
     assert_gone(stack, "backend")
     assert_never_started(stack, "frontend")
+
+
+def test_the_answer_of_another_release_is_refused_at_once(stack: Stack) -> None:
+    """A process is given its deploy's id once: waiting cannot help, so the gate does not wait."""
+    stack.timeouts(backend_ready="30s")
+    stack.backend("answer=other-deploy")
+
+    done = stack.deploy()
+
+    assert_failed(stack, done, "SERVICE_WRONG_IDENTITY", "20200101T000000Z-000000", "another release")
+    assert done.seconds < 20
+    assert_gone(stack, "backend")
+
+
+@pytest.mark.parametrize("kind", ["closed", "cut", "page", "redirect", "empty", "other-service"])
+def test_what_a_service_answers_while_it_boots_is_outgrown(stack: Stack, kind: str) -> None:
+    """A process of ours that closes, redirects or shows "starting up" at first is waited for."""
+    stack.backend(f"at-first=1.2:{kind}")
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert done.seconds > 1.2
 
 
 def test_a_thief_of_the_port_is_never_taken_for_the_service(stack: Stack) -> None:

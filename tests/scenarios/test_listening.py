@@ -85,5 +85,7 @@ def test_without_the_owner_of_the_socket_ipv6_alone_would_not_be_told(stack: Sta
 _ONLY_CONNECTS: Final = """
 from flawless.checks import service
 async def nothing(subject): return None
+async def nowhere(subject): return ()
 service.listening_failure = nothing
+service._found_elsewhere = nowhere
 """

@@ -50,6 +50,7 @@ def test_every_line_of_every_event_log_is_one_record(stack: Stack) -> None:
 
 def test_a_name_in_a_body_cannot_move_the_cursor(stack: Stack) -> None:
     """Another service's name, with an escape sequence in it, is evidence and nothing more."""
+    stack.timeouts(backend_ready="2s")
     stack.service("backend", "name=\x1b[2Jevil\nFAKE LINE", ready=[_asks_for("backend")])
 
     done = stack.deploy()

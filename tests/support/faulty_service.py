@@ -176,6 +176,29 @@ class Flapping(Answers):
         return super().get(path)
 
 
+class Booting(Answers):
+    """For its first `seconds` it answers as a `kind` of half-started service does; then well."""
+
+    seconds, kind = 2.0, "page"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._since = time.monotonic()
+
+    def get(self, path: str) -> Reply:
+        if time.monotonic() - self._since >= self.seconds:
+            return super().get(path)
+        replies = {
+            "closed": (0, "", ""),
+            "cut": (0, "", "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nhalf"),
+            "page": (200, "text/html", "<p>Starting up, please wait</p>"),
+            "redirect": (302, "text/html", ""),
+            "empty": (200, "text/plain", ""),
+            "other-service": _json({"status": "alive", "service": "starter"}),
+        }
+        return replies[self.kind]
+
+
 _ANSWERS: Final[dict[str, type[Answers]]] = {
     "ok": Answers,
     "html": Html,
@@ -190,6 +213,7 @@ _ANSWERS: Final[dict[str, type[Answers]]] = {
     "hung": Hung,
     "frontend": Frontend,
     "flapping": Flapping,
+    "booting": Booting,
 }
 
 
@@ -206,6 +230,17 @@ class Setup:
         self.when_serving: list[Callable[[], None]] = []
 
 
+def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+    """Status 0: no head of ours; what is there is sent, and the connection closed."""
+    status, kind, body = reply
+    if status:
+        handler.send_response(status)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(body.encode())))
+        handler.end_headers()
+    handler.wfile.write(body.encode())
+
+
 def serve(setup: Setup) -> None:
     """Listens and answers until it is told to end."""
     answers = {setup.answer: _ANSWERS[setup.answer](setup.name)}
@@ -220,23 +255,15 @@ def serve(setup: Setup) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._note()
-            self._reply(present().get(self.path))
+            _send(self, present().get(self.path))
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self._note()
-            self._reply(present().post(self.path))
+            _send(self, present().post(self.path))
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name http.server gives it
             pass
-
-        def _reply(self, reply: Reply) -> None:
-            status, kind, body = reply
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body.encode())))
-            self.end_headers()
-            self.wfile.write(body.encode())
 
         def _note(self) -> None:
             if setup.record is not None:
@@ -367,6 +394,13 @@ def _flap(setup: Setup, argument: str) -> None:
     setup.answer = "flapping"
 
 
+def _boot(setup: Setup, argument: str) -> None:
+    """`at-first=2.5:page`: what it answers for so many seconds."""
+    seconds, _, Booting.kind = argument.partition(":")
+    Booting.seconds = float(seconds)
+    setup.answer = "booting"
+
+
 def _set(field: str, convert: Callable[[str], object] = str) -> Callable[[Setup, str], None]:
     return lambda setup, argument: setattr(setup, field, convert(argument))
 
@@ -396,6 +430,7 @@ _STEPS: Final[dict[str, Callable[[Setup, str], None]]] = {
     "heir": _leave_heir,
     "ignore-term": _ignore_term,
     "flap": _flap,
+    "at-first": _boot,
 }
 
 

@@ -100,6 +100,10 @@ def _cut(_: Faults, connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 
 
+def _cut_in_chunks(_: Faults, connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhalf")
+
+
 def _endless(server: Faults, connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
     while not server._ending.is_set():
@@ -130,7 +134,10 @@ _PATHS: dict[str, Callable[[Faults, socket.socket], None]] = {
     "/slow": _slow,
     "/hang": _hang,
     "/reset": _reset,
+    "/closed": lambda _, connection: None,
+    "/closed-in-head": lambda _, connection: connection.sendall(b"HTTP/1.1 200 O"),
     "/cut": _cut,
+    "/cut-in-chunks": _cut_in_chunks,
     "/endless": _endless,
     "/drip": _drip,
     "/flap": _flap,
@@ -143,6 +150,7 @@ _PATHS: dict[str, Callable[[Faults, socket.socket], None]] = {
     "/other-release": _json(200, {"status": "alive", "deployId": "another"}),
     "/other-release-header": _echo,
     "/other-service": _json(200, {"status": "alive", "service": "frontend"}),
+    "/empty": lambda _, connection: reply(connection, 200, b"", "text/plain"),
     "/redirect": lambda _, connection: reply(connection, 302, b"", extra="Location: http://127.0.0.1:1/\r\n"),
 }
 

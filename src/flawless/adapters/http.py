@@ -28,7 +28,10 @@ class LocalHttp:
         headers: Mapping[str, str] | None = None,
         json: object = None,
     ) -> Answer:
-        """Raises TimeoutError, OSError with its errno, or ValueError when what answers does not speak HTTP."""
+        """Raises TimeoutError, OSError with its errno, or ValueError when what answers does not speak HTTP.
+
+        An end without an answer is a ConnectionResetError, an end within the body a ConnectionAbortedError.
+        """
         import httpx2
 
         try:
@@ -37,7 +40,7 @@ class LocalHttp:
         except httpx2.TimeoutException as error:
             raise TimeoutError(str(error)) from error
         except (httpx2.RemoteProtocolError, httpx2.DecodingError) as error:
-            raise ValueError(str(error)) from error
+            raise _protocol_error(str(error)) from error
         except httpx2.TransportError as error:
             raise _os_error(error) from error
 
@@ -75,6 +78,18 @@ class LocalHttp:
                 timeout=None,
             )
         return self._client
+
+
+def _protocol_error(said: str) -> OSError | ValueError:
+    """What a breach of HTTP was. The library gives its text alone: "Server disconnected without sending a response.",
+    "peer closed connection without sending complete message body (received 4 bytes, expected 100)".
+    """
+    if said.startswith("Server disconnected"):
+        return ConnectionResetError(errno.ECONNRESET, "the connection was closed without an answer")
+    if said.startswith("peer closed connection"):
+        how = said.partition("(")[2].rstrip(")") or said
+        return ConnectionAbortedError(errno.ECONNABORTED, f"its answer was cut short: {how}")
+    return ValueError(said)
 
 
 def _os_error(error: BaseException) -> OSError:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import re
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from flawless.checks.answer import Wanted, complaints, reasons_of
@@ -23,6 +26,9 @@ from flawless.core.service import Exit
 LISTENING_EVERY: Final = 0.05
 """Seconds between two looks at the socket table while a service boots."""
 
+_LOOKED_UP_WITHIN: Final = 2.0
+"""Seconds that the look-up of a host's name may take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -34,6 +40,13 @@ class Subject:
     deploy_id: str | None
     pids: Callable[[], Awaitable[frozenset[int]]]
     sockets: Sockets
+    _addresses: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    async def addresses(self) -> Sequence[str]:
+        """The addresses its host stands for, looked up once. Raises OSError when a name cannot be looked up."""
+        if not self._addresses:
+            self._addresses.extend(await _addresses_of(self.host))
+        return self._addresses
 
     @property
     def netloc(self) -> str:
@@ -49,22 +62,37 @@ class Subject:
         return Failed(reason, cause, tuple(evidence) or (cause,), steps, permanent, facts)
 
 
+async def _addresses_of(host: str) -> Sequence[str]:
+    if host == "localhost":
+        return ("127.0.0.1", "::1")  # whatever the hosts file has: a browser tries both
+    with suppress(ValueError):
+        return (str(ipaddress.ip_address(host)),)
+    async with asyncio.timeout(_LOOKED_UP_WITHIN):
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
 async def listening_failure(subject: Subject) -> Failed | None:
     """Why a connection to the service's port would not end at a process of ours; None when it would."""
     try:
+        await subject.addresses()
+    except OSError as error:
+        return _unknown(subject, error)
+    try:
         return await _listening_failure(subject)
     except OSError as error:
-        return _unreachable(subject, error)
+        return await _unreachable(subject, error)
 
 
 async def _listening_failure(subject: Subject) -> Failed | None:
     assert subject.port is not None
+    addresses = await subject.addresses()
     pids = await subject.pids()
-    ends = answering(subject.sockets.listeners(subject.port, pids), subject.host)
+    ends = answering(subject.sockets.listeners(subject.port, pids), addresses)
     if any(not one.pids & pids for one in ends):
         # A process that we started between the two looks is none of theirs: nobody is accused on the first.
         pids = await subject.pids()
-        ends = answering(subject.sockets.listeners(subject.port, pids), subject.host)
+        ends = answering(subject.sockets.listeners(subject.port, pids), addresses)
     foreign = [one for one in ends if not one.pids & pids]
     if foreign:
         return _foreign(subject, foreign)
@@ -82,11 +110,15 @@ def _foreign(subject: Subject, foreign: Sequence[Listener]) -> Failed:
 
 
 def _not_listening(subject: Subject, elsewhere: Sequence[Listener]) -> Failed:
-    places = [f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in elsewhere]
-    found = f"it listens on {', '.join(places)}" if places else "it listens on no port"
     cause = f"{subject.name} runs but does not listen on {subject.netloc}"
+    failure = subject.failed(Reason.SERVICE_NOT_LISTENING, cause, _whereabouts(elsewhere))
     # Looking at the socket table costs a millisecond, and a service is ready soon after it listens.
-    return replace(subject.failed(Reason.SERVICE_NOT_LISTENING, cause, found), retry_after=LISTENING_EVERY)
+    return replace(failure, retry_after=LISTENING_EVERY)
+
+
+def _whereabouts(listeners: Sequence[Listener]) -> str:
+    places = [f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in listeners]
+    return f"it listens on {', '.join(places)}" if places else "it listens on no port"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +149,7 @@ class TcpReady:
         except TimeoutError:
             return _hung(self.subject, "it does not accept a connection", limit)
         except OSError as error:
-            return _unreachable(self.subject, error)
+            return await _unreachable(self.subject, error)
         return Passed((f"{self.subject.netloc} accepts connections",))
 
 
@@ -150,10 +182,14 @@ class HttpReady:
             answer = await self.http.ask("GET", f"http://{self.subject.netloc}{self.path}", limit=limit)
         except TimeoutError:
             return _hung(self.subject, f"it accepted the request for {self.path} and never answered", limit)
+        except ConnectionAbortedError as error:
+            return self._unanswered("began to answer and broke off", error)
+        except (ConnectionResetError, BrokenPipeError) as error:
+            return self._unanswered("took the request and closed the connection without an answer", error)
         except OSError as error:
-            return _unreachable(self.subject, error)
+            return await _unreachable(self.subject, error)
         except ValueError as error:
-            return self._wrong(f"what answers on {self.subject.netloc} does not speak HTTP", str(error))
+            return self._outgrown(f"what answers on {self.subject.netloc} does not speak HTTP", str(error))
         return await self._judged(answer)
 
     async def _judged(self, answer: Answer) -> Outcome:
@@ -168,38 +204,52 @@ class HttpReady:
             return Passed((f"{answer.status} in {self.path}",), facts=facts)
         if _json(answer) is None:
             said = [*said, answer.describe()]
+        says = f"says in {self.path} that it is not ready"
+        if _json(answer) is None:
+            says = f"does not answer {self.path} as it should"
         reasons = [f"it gives as a reason: {reason}" for reason in reasons_of(_json(answer))]
         return self.subject.failed(
             Reason.SERVICE_UNHEALTHY,
-            f"{self.subject.name} says in {self.path} that it is not ready: {'; '.join(said)}",
+            f"{self.subject.name} {says}: {'; '.join(said)}",
             answer.describe(),
             *reasons,
             **facts,
         )
 
     def _identity_failure(self, answer: Answer) -> Failed | None:
-        """A body that should be JSON and is not comes from something else; so does another deploy's id.
+        """Another deploy's id, no JSON where JSON is expected, another service's name.
 
         An error page of our own process, which has been proved, is only not ready yet.
         """
-        if self.wanted.needs_json and _json(answer) is None and answer.status < 400:
-            return self._wrong(
-                f"{self.path} is answered, but not by {self.subject.name}: JSON was expected", answer.describe()
-            )
         echoed = _echoed(answer)
         if echoed is not None and self.subject.deploy_id is not None and echoed != self.subject.deploy_id:
-            return self._wrong(
+            return self.subject.failed(
+                Reason.SERVICE_WRONG_IDENTITY,
                 f"{self.path} is answered by another release",
                 f"it was started by deploy {self.subject.deploy_id}, the answer comes from {echoed}",
             )
+        if self.wanted.needs_json and _json(answer) is None and answer.status < 400:
+            name = self.subject.name
+            return self._outgrown(f"{self.path} is not answered as {name} should: JSON was expected", answer.describe())
         service = self.wanted.json.get("service") if isinstance(self.wanted.json, Mapping) else None
         found = _json(answer)
         if service is not None and isinstance(found, Mapping) and found.get("service") not in (None, service):
-            return self._wrong(f"{self.path} is answered by another service", f"it calls itself {found['service']!r}")
+            cause = f"{self.path} is answered in the name of another service"
+            return self._outgrown(cause, f"it calls itself {found['service']!r}")
         return None
 
-    def _wrong(self, cause: str, evidence: str) -> Failed:
-        return self.subject.failed(Reason.SERVICE_WRONG_IDENTITY, cause, evidence)
+    def _outgrown(self, cause: str, evidence: str) -> Failed:
+        """A wrong answer of our own process: a page that says "starting up" may still give way to the service."""
+        whose = f"the process that answers is one of {self.subject.name}'s own"
+        return self.subject.failed(Reason.SERVICE_WRONG_IDENTITY, cause, evidence, whose, permanent=False)
+
+    def _unanswered(self, what: str, error: OSError) -> Failed:
+        """Also what is seen of a process that ends while it answers: its end is the gate's to tell."""
+        return self.subject.failed(
+            Reason.SERVICE_HUNG,
+            f"{self.subject.name} {what} ({self.path} on {self.subject.netloc})",
+            error.strerror or str(error),
+        )
 
     def _facts(self, answer: Answer) -> dict[str, Any]:
         """The body as it was answered, for the report's `health`."""
@@ -318,6 +368,8 @@ class Stays:
         return Passed()
 
     def _fell(self, failed: Failed) -> Failed:
+        if failed.is_permanent or failed.reason is Reason.HOST_LIMITS:
+            return failed  # its own name says more, and what this machine lacks is no fall of the service
         if self._up:
             self._falls.append(failed)
         self._up = False
@@ -327,21 +379,31 @@ class Stays:
             Reason.SERVICE_FLAPPING,
             f"{self.name} became ready and fell {len(self._falls)} times within its stability window",
             (*(f"{fall.reason}: {fall.cause}" for fall in self._falls), *failed.evidence),
-            failed.next_steps,
+            (
+                f"see what it printed at its falls: flawless logs {self.name} -n 100",
+                f"what the code means: flawless explain {Reason.SERVICE_FLAPPING}",
+            ),
         )
 
 
 async def exit_failure(subject: Subject, exit_: Exit, tail: Sequence[str]) -> Failed:
     """Why a process that exited did so: its status or signal, its last lines, and who holds its port now."""
     last = [f"| {line}" for line in tail[-10:]]
-    if subject.port is not None:
-        others = answering(subject.sockets.listeners(subject.port), subject.host)
-        if others:
-            stolen = _foreign(subject, others)
-            return stolen.because(f"{subject.name} ended with {exit_}", *last)
+    others = await _holders(subject)
+    if others:
+        return _foreign(subject, others).because(f"{subject.name} ended with {exit_}", *last)
     reason = Reason.SERVICE_OOM if exit_.out_of_memory else Reason.SERVICE_EXITED
     said = last or ["it printed nothing"]
     return subject.failed(reason, f"{subject.name} ended with {exit_}", *said, permanent=True)
+
+
+async def _holders(subject: Subject) -> Sequence[Listener]:
+    """Who answers on its port now; nobody where that cannot be told."""
+    if subject.port is None:
+        return ()
+    with suppress(OSError):
+        return answering(subject.sockets.listeners(subject.port), await subject.addresses())
+    return ()
 
 
 def _hung(subject: Subject, what: str, limit: float) -> Failed:
@@ -350,7 +412,7 @@ def _hung(subject: Subject, what: str, limit: float) -> Failed:
     )
 
 
-def _unreachable(subject: Subject, error: OSError) -> Failed:
+async def _unreachable(subject: Subject, error: OSError) -> Failed:
     """Our own want of descriptors or memory is never the service's fault."""
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENOBUFS}:
         return Failed(
@@ -366,7 +428,27 @@ def _unreachable(subject: Subject, error: OSError) -> Failed:
         Reason.SERVICE_NOT_LISTENING,
         f"{subject.name} does not take the connection on {subject.netloc}",
         f"{error.strerror or error}",
+        *await _found_elsewhere(subject),
     )
+
+
+def _unknown(subject: Subject, error: OSError) -> Failed:
+    return Failed(
+        Reason.SERVICE_NOT_LISTENING,
+        f"the address of {subject.name} cannot be looked up: {subject.host}",
+        (error.strerror or f"no answer within {_LOOKED_UP_WITHIN:g} s",),
+        (f"write an address in its place: services.{subject.name}.host in flawless.toml, for example 127.0.0.1",),
+    )
+
+
+async def _found_elsewhere(subject: Subject) -> Sequence[str]:
+    """Where a service that cannot be reached does listen; `[::]` may be told to take IPv6 alone."""
+    with suppress(OSError):
+        listeners = subject.sockets.ports_of(await subject.pids())
+        alone = any(one.address == "::" and one.port == subject.port for one in listeners)
+        said = ", and [::] takes IPv6 alone there (IPV6_V6ONLY)" if alone and ":" not in subject.host else ""
+        return (f"{_whereabouts(listeners)}{said}",)
+    return ()
 
 
 def _echoed(answer: Answer) -> str | None:

@@ -33,8 +33,8 @@ class Listener:
     uid: int | None
 
     def serves(self, host: str) -> bool:
-        """A connection to `host` may end here."""
-        return self.address == host or self.address in WILDCARDS
+        """A connection to this address may end here: `::` takes IPv4 too, `0.0.0.0` never takes IPv6."""
+        return self.address in {host, "::"} or (self.address in WILDCARDS and ":" not in host)
 
     def __str__(self) -> str:
         place = f"[{self.address}]" if ":" in self.address else self.address
@@ -58,7 +58,10 @@ class Sockets(Protocol):
         """Where these processes listen."""
 
 
-def answering(listeners: Sequence[Listener], host: str) -> list[Listener]:
-    """Those that a connection to `host` can end at: an exact address comes before a wildcard."""
-    exact = [one for one in listeners if one.address == host]
-    return exact or [one for one in listeners if one.serves(host)]
+def answering(listeners: Sequence[Listener], hosts: Collection[str]) -> list[Listener]:
+    """Those that a connection to one of these addresses can end at: an exact address comes before a wildcard."""
+    found: list[Listener] = []
+    for host in hosts:
+        exact = [one for one in listeners if one.address == host]
+        found += [one for one in exact or listeners if one.serves(host) and one not in found]
+    return found

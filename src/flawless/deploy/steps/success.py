@@ -10,7 +10,7 @@ from flawless.core.check import Check, Failed, Outcome, Passed
 from flawless.core.gate import Patience
 from flawless.core.service import Keeper
 from flawless.deploy.leaving import Leaving
-from flawless.deploy.run import Run
+from flawless.deploy.run import Run, required_failure
 from flawless.deploy.services import Group
 from flawless.deploy.steps.services import GroupOf
 
@@ -47,9 +47,10 @@ class ConfirmEndState:
         return Passed()
 
     async def _look_again(self, run: Run, group: Group) -> Outcome:
-        checks = [*group.last_look(), *self.database()]
-        findings = await asyncio.gather(*(run.wait_for(check, LAST_LOOK) for check in checks))
-        return next((one.failure for one in findings if one.failure and not one.optional), Passed())
+        looks = [*group.last_look(), *((check, None) for check in self.database())]
+        findings = await asyncio.gather(*(run.wait_for(check, LAST_LOOK, ending=ending) for check, ending in looks))
+        # What has ended is the cause of whatever else fails, and it may have passed before the slowest of the others.
+        return group.ended() or required_failure(findings) or Passed()
 
 
 async def _all_of(orders: Iterable[Awaitable[None]]) -> None:
