@@ -71,7 +71,8 @@ async def test_what_was_never_started_is_not_there(service: KeptService) -> None
     assert list(await service.tail(5)) == []
     await service.stop()
     assert await service.exited() == Exit(None, None, 0.0, "")
-    assert str(await service.exited()) == "ended, and nobody saw how"
+    ended = await service.exited()
+    assert (ended.sentence, f"last exit: {ended}") == ("ended, and nobody saw how", "last exit: an end that nobody saw")
     with pytest.raises(CommandFailed) as refused:
         await service.commit()
     assert refused.value.code == "SERVICE_KEEPER_FAILED"

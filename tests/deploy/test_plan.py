@@ -67,10 +67,10 @@ def test_a_part_that_an_older_keeper_did_not_record_counts_as_changed() -> None:
     [
         (None, "it does not run"),
         (running(ServiceState.STOPPED, pid=None), "it does not run"),
-        (running(ServiceState.GAVE_UP, pid=None), "it is gave_up, exit status 3 after 1.5 s"),
-        (running(ServiceState.BACKOFF, pid=None), "it is backoff, exit status 3 after 1.5 s"),
-        (running(ServiceState.HELD, pid=None), "it is held, exit status 3 after 1.5 s"),
-        (running(ServiceState.READY, pid=None), "it is ready, exit status 3 after 1.5 s"),
+        (running(ServiceState.GAVE_UP, pid=None), "it is gave_up, it ended with exit status 3 after 1.5 s"),
+        (running(ServiceState.BACKOFF, pid=None), "it is backoff, it ended with exit status 3 after 1.5 s"),
+        (running(ServiceState.HELD, pid=None), "it is held, it ended with exit status 3 after 1.5 s"),
+        (running(ServiceState.READY, pid=None), "it is ready, it ended with exit status 3 after 1.5 s"),
         (running(ServiceState.STOPPING), "it is stopping"),
     ],
 )

@@ -42,11 +42,17 @@ class Exit:
 
     def __str__(self) -> str:
         if self.status is None and self.signal is None:
-            return "ended, and nobody saw how"
+            return "an end that nobody saw"
         how = f"signal {self.signal}" if self.signal is not None else f"exit status {self.status}"
         memory = ", killed by the kernel for memory" if self.out_of_memory else ""
         hint = ", possibly memory" if self.signal == 9 and not self.out_of_memory and not self.requested else ""
         return f"{how} after {self.after:.1f} s{memory}{hint}"
+
+    @property
+    def sentence(self) -> str:
+        """What the process did, to stand behind its name."""
+        is_known = self.status is not None or self.signal is not None
+        return f"ended with {self}" if is_known else "ended, and nobody saw how"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def change(name: str, running: Running | None, wanted: Mapping[str, str]) -> Cha
 def _absence(running: Running | None) -> str:
     if running is None or running.state is ServiceState.STOPPED:
         return "it does not run"
-    ended = f", {running.last_exit}" if running.last_exit else ""
+    ended = f", it {running.last_exit.sentence}" if running.last_exit else ""
     return f"it is {running.state}{ended}"
 
 
