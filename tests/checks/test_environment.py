@@ -95,6 +95,7 @@ async def test_missing_and_blank_stand_side_by_side(tmp_path: Path) -> None:
         *("TODO", "todo: ask Anna", "FIXME", "TBD", "example", "example-key", "test_example", "dummy-key"),
         *("postgresql://<user>:<password>@<host>/db", "postgresql://postgres:[YOUR-PASSWORD]@db.x.org:5432/postgres"),
         *("https://your-domain.com", "https://www.yourdomain.com", "https://<host>", "undefined"),
+        *("https://<host>:8443/x", "https://x.org/hooks/<token>", "https://x.org/?key={your_key}", "  <KEY> "),
     ],
 )
 async def test_placeholders(tmp_path: Path, value: str) -> None:
@@ -120,6 +121,8 @@ async def test_placeholders(tmp_path: Path, value: str) -> None:
             "Zm9vYmFy/xxxQ==",
             "[::1]:80",
         ),
+        *(r'can"ary\/+& <SEcret>42==', "x9K<q2>LLp0aa77", "ab<password>cd", "p[key]q", 'x{"token"}y', "k<secret>"),
+        *("postgresql://app:a<b>c<key>9@h/db", "http://[::1]:4830/x", '["a", "b"]', "[1, 2]", "https://x.org/a<key>b"),
         *("-----BEGIN KEY-----", '{"type": "service_account"}', "../data", "eyJhbGciOiJIUzI1NiJ9.e30.abc"),
     ],
 )
