@@ -387,6 +387,23 @@ async def test_an_end_names_how_and_its_last_lines(kept: Kept) -> None:
     assert "possibly memory" in (await exit_failure(silent, Exit(None, 9, 1.5, ""), [])).cause
 
 
+async def test_what_a_process_left_behind_on_its_port_is_no_thief(kept: Kept) -> None:
+    """The process that held the port before the fork has ended, and its own descendant still answers."""
+    failure = await exit_failure(kept.subject(), Exit(0, None, 0.2, ""), [])
+    assert failure.reason is Reason.SERVICE_EXITED
+    assert "still held by what it left behind" in failure.evidence[0]
+    assert "it seems to put itself in the background: run it in the foreground" in failure.next_steps[0]
+    crashed = await exit_failure(kept.subject(), Exit(1, None, 0.2, ""), [])
+    assert crashed.reason is Reason.SERVICE_EXITED
+    assert "background" not in "".join(crashed.next_steps)
+
+
+async def test_an_end_that_nobody_saw_reads_well(kept: Kept) -> None:
+    """Its keeper went away with what it knew."""
+    unseen = await exit_failure(kept.subject(free_port()), Exit(None, None, 0.0, ""), [])
+    assert unseen.cause == "backend ended, and nobody saw how"
+
+
 async def test_an_end_because_somebody_took_the_port_names_him(kept: Kept, stranger: tuple[int, int]) -> None:
     """The thief is the cause, the end its consequence."""
     pid, port = stranger

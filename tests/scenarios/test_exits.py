@@ -69,8 +69,30 @@ def test_without_the_stability_window_a_dying_service_would_be_called_live(stack
     assert stack.deploy(mutation=_NO_WINDOW).exit_code == 0
 
 
+@pytest.mark.parametrize("answers", [0, 1, 2])
+def test_one_that_ends_while_it_answers_has_ended(stack: Stack, answers: int) -> None:
+    """What is seen first is a connection that closes; the code is that of the end, with its status."""
+    stack.service("backend", f"mortal={answers}")
+
+    done = stack.deploy()
+
+    assert_failed(stack, done, "SERVICE_EXITED", "backend", "exit status 0")
+    assert_gone(stack, "backend")
+
+
 _NO_WINDOW: Final = """
 from flawless.deploy.services import Group
 async def watch(self, plan, running): return None
 Group._watch_stable = watch
 """
+
+
+def test_one_that_puts_itself_in_the_background_is_told_to_stay(stack: Stack) -> None:
+    """Its own descendant on the port is no thief; nothing of it is left."""
+    stack.service("backend", "background")
+
+    done = stack.deploy()
+
+    report = assert_failed(stack, done, "SERVICE_EXITED", "backend", "exit status 0")
+    assert "it seems to put itself in the background: run it in the foreground" in report["failure"]["next_steps"][0]
+    assert_gone(stack, "backend")

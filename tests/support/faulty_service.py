@@ -199,6 +199,18 @@ class Booting(Answers):
         return replies[self.kind]
 
 
+class Mortal(Answers):
+    """Ends with 0 while it is asked, once it has answered so often."""
+
+    answers = 1
+
+    def get(self, path: str) -> Reply:
+        if self.answers == 0:
+            os._exit(0)
+        self.answers -= 1
+        return super().get(path)
+
+
 _ANSWERS: Final[dict[str, type[Answers]]] = {
     "ok": Answers,
     "html": Html,
@@ -214,6 +226,7 @@ _ANSWERS: Final[dict[str, type[Answers]]] = {
     "frontend": Frontend,
     "flapping": Flapping,
     "booting": Booting,
+    "mortal": Mortal,
 }
 
 
@@ -383,6 +396,19 @@ def _leave_heir(setup: Setup, _argument: str) -> None:
     setup.when_serving.append(fork)
 
 
+def _go_to_background(setup: Setup, _argument: str) -> None:
+    """As a daemon does: in a session of its own, its parents ended, the first one once it listens. Deaf to SIGTERM."""
+    reading, writing = os.pipe()
+    if os.fork():
+        os.read(reading, 1)
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    setup.when_serving.append(lambda: os.write(writing, b"1"))
+
+
 def _ignore_term(_setup: Setup, _argument: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -401,6 +427,12 @@ def _boot(setup: Setup, argument: str) -> None:
     setup.answer = "booting"
 
 
+def _die_when_asked(setup: Setup, argument: str) -> None:
+    """`mortal=2`: the third question is its end."""
+    Mortal.answers = int(argument)
+    setup.answer = "mortal"
+
+
 def _set(field: str, convert: Callable[[str], object] = str) -> Callable[[Setup, str], None]:
     return lambda setup, argument: setattr(setup, field, convert(argument))
 
@@ -411,6 +443,7 @@ def _json(body: object, status: int = 200) -> Reply:
 
 _STEPS: Final[dict[str, Callable[[Setup, str], None]]] = {
     "answer": _set("answer"),
+    "background": _go_to_background,
     "name": _set("name"),
     "port": _set("port", int),
     "host": _set("host"),
@@ -431,6 +464,7 @@ _STEPS: Final[dict[str, Callable[[Setup, str], None]]] = {
     "ignore-term": _ignore_term,
     "flap": _flap,
     "at-first": _boot,
+    "mortal": _die_when_asked,
 }
 
 

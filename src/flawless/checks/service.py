@@ -389,12 +389,24 @@ class Stays:
 async def exit_failure(subject: Subject, exit_: Exit, tail: Sequence[str]) -> Failed:
     """Why a process that exited did so: its status or signal, its last lines, and who holds its port now."""
     last = [f"| {line}" for line in tail[-10:]]
-    others = await _holders(subject)
+    cause = f"{subject.name} {exit_.sentence}"
+    ours = await subject.pids()
+    holders = await _holders(subject)
+    ours |= await subject.pids()  # what it left behind may have been born meanwhile, or have ended
+    others = [one for one in holders if not one.pids & ours]
     if others:
-        return _foreign(subject, others).because(f"{subject.name} ended with {exit_}", *last)
+        return _foreign(subject, others).because(cause, *last)
     reason = Reason.SERVICE_OOM if exit_.out_of_memory else Reason.SERVICE_EXITED
-    said = last or ["it printed nothing"]
-    return subject.failed(reason, f"{subject.name} ended with {exit_}", *said, permanent=True)
+    left = [f"port {subject.port} is still held by what it left behind"] if holders else []
+    failed = subject.failed(reason, cause, *left, *(last or ["it printed nothing"]), permanent=True)
+    return _in_background(failed, left_some=bool(ours)) if exit_.status == 0 else failed
+
+
+def _in_background(failed: Failed, *, left_some: bool) -> Failed:
+    """Who ends well at once has handed its work to another process, or had none."""
+    seems = "it seems to put itself in the background" if left_some else "if it puts itself in the background"
+    hint = f"{seems}: run it in the foreground, as it must not end"
+    return replace(failed, next_steps=(hint, *failed.next_steps))
 
 
 async def _holders(subject: Subject) -> Sequence[Listener]:
