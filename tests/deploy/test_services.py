@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
 from flawless.checks.service import Stays
-from flawless.core.check import Failed, Outcome, Passed
+from flawless.core.check import Check, Failed, Outcome, Passed
 from flawless.core.errors import CommandFailed
 from flawless.core.event import Asked, Effected, Intended
 from flawless.core.reason import Reason
 from flawless.core.service import ChangeAction
 from flawless.deploy.leaving import Leaver
+from flawless.deploy.run import Run
+from flawless.deploy.services import Group
+from flawless.deploy.steps.success import ConfirmEndState
 from support.kept import FakeCheck, FakeKeeper, FakeRecovery, Stage, unhealthy, up
 
 pytestmark = pytest.mark.anyio
@@ -314,7 +317,7 @@ async def test_one_fall_within_the_window_is_forgiven_and_the_second_is_flapping
 @pytest.mark.parametrize("reason", [Reason.PORT_STOLEN, Reason.HOST_LIMITS])
 async def test_what_has_a_name_of_its_own_is_not_called_flapping(stage: Stage, reason: Reason) -> None:
     """A thief of the port, or this machine's own want, however often it comes."""
-    answers = [
+    answers: list[Outcome] = [
         Passed(),
         unhealthy("first"),
         Passed(),
@@ -344,6 +347,51 @@ async def test_the_last_look_asks_every_service_as_one_that_is_ready(stage: Stag
     assert looks["service.ready:api"] is not None, "what this run started is not brought back: its end ends the wait"
     assert looks["service.ready:web"] is None, "the keeper of what is kept brings it back"
     assert all(running.ready for running in stage.asked_of[-2:])
+
+
+async def test_what_ends_while_the_end_state_is_looked_at_has_ended(stage: Stage) -> None:
+    """Its closed connection is not the cause, and nobody waits until the look's deadline."""
+    dying: list[bool] = []
+
+    def answer() -> Outcome:
+        if dying:
+            keeper.end()
+            return unhealthy("closed without an answer", Reason.SERVICE_HUNG)
+        return Passed()
+
+    keeper = stage.add("api", answer=answer)
+    await brought_up(stage)
+    await stage.group.stable()
+    before = stage.clock.monotonic()
+
+    def nothing() -> Sequence[Check]:
+        dying.append(True)
+        return ()
+
+    outcome = await _confirm(stage, nothing)
+    assert reason_of(outcome) is Reason.SERVICE_EXITED
+    assert stage.clock.monotonic() - before < 1.0
+    assert keeper.committed == 0
+
+
+async def test_what_has_passed_the_last_look_and_ends_before_the_others_have_has_ended(stage: Stage) -> None:
+    """The verdict is what is true now."""
+    keeper = stage.add("api")
+
+    def slow() -> Outcome:
+        keeper.end()
+        return Passed()
+
+    await brought_up(stage)
+    outcome = await _confirm(stage, lambda: [FakeCheck("db.reachable", slow, 3.0, stage.clock)])
+    assert reason_of(outcome) is Reason.SERVICE_EXITED
+
+
+async def _confirm(stage: Stage, database: Callable[[], Sequence[Check]]) -> Outcome:
+    async def group(run: Run) -> Group:
+        return stage.group
+
+    return await ConfirmEndState(group, stage.keepers, stage.leaving, database).run(stage.run)
 
 
 async def test_a_replacement_is_taken_back_through_the_same_gate(stage: Stage) -> None:
