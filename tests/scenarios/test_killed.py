@@ -122,3 +122,23 @@ def _killed(folder: Path, variant: str, number: int, moment: Moment) -> bool:
     with stacks(folder) as stack:
         VARIANTS[variant](stack)
         return kill_and_recover(stack, number, moment)
+
+
+def test_what_a_killed_deploy_left_running_is_not_called_healthy(tmp_path: Path) -> None:
+    """It is ready, but no verdict was given and no crash would be answered: status says so, and what to do."""
+    with stacks(tmp_path) as stack:
+        first(stack)
+        stack.timeouts(stable="60s")
+        with stack.deploying() as deploy:
+            until(lambda: (record := stack.record("api")) is not None and record["ready"], "it is ready")
+            deploy.kill()
+            deploy.wait()
+
+        status = stack.run("status")
+
+        assert status.exit_code == 2, status.output
+        assert "no verdict yet" in status.stdout
+        assert "flawless deploy" in status.stdout
+        stack.timeouts(stable="0.1s")
+        assert stack.deploy("-q").exit_code == 0
+        assert stack.run("status").exit_code == 0

@@ -17,7 +17,7 @@ class LocalHttp:
     """One client for all probes of a command. Close it with `aclose`."""
 
     def __init__(self) -> None:
-        self._client: Any = None
+        self._client: asyncio.Future[Any] | None = None
 
     async def ask(
         self,
@@ -32,11 +32,12 @@ class LocalHttp:
 
         An end without an answer is a ConnectionResetError, an end within the body a ConnectionAbortedError.
         """
+        client = await self._opened()
         import httpx2
 
         try:
             async with asyncio.timeout(limit):
-                return await self._ask(method, url, headers or {}, json)
+                return await _ask(client, method, url, headers or {}, json)
         except httpx2.TimeoutException as error:
             raise TimeoutError(str(error)) from error
         except (httpx2.RemoteProtocolError, httpx2.DecodingError) as error:
@@ -46,38 +47,43 @@ class LocalHttp:
 
     async def aclose(self) -> None:
         if self._client is not None:
-            await self._client.aclose()
+            await (await self._client).aclose()
 
-    async def _ask(self, method: str, url: str, headers: Mapping[str, str], json: object) -> Answer:
-        async with self._opened().stream(method, url, headers=headers, json=json) as response:
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) >= BODY_LIMIT:
-                    break
-            return Answer(
-                status=response.status_code,
-                content_type=response.headers.get("content-type", ""),
-                body=bytes(body[:BODY_LIMIT]),
-                headers={name.lower(): value for name, value in response.headers.items()},
-                peer=url,
-            )
-
-    def _opened(self) -> Any:
-        import httpx2
-
+    def prepare(self) -> None:
+        """Loads the library in a thread: its tenth of a second passes while a service boots."""
         if self._client is None:
-            # Only http:// is asked here, and building a TLS context would cost every command tens of milliseconds.
-            # A fresh connection each time: a kept one would go to the process that was there before.
-            limits = httpx2.Limits(max_keepalive_connections=0)
-            self._client = httpx2.AsyncClient(
-                verify=False,
-                trust_env=False,
-                follow_redirects=False,
-                limits=limits,
-                timeout=None,
-            )
-        return self._client
+            self._client = asyncio.ensure_future(asyncio.to_thread(_client))
+
+    async def _opened(self) -> Any:
+        self.prepare()
+        assert self._client is not None
+        # Whoever asks first may be cut short; the others still wait for it.
+        return await asyncio.shield(self._client)
+
+
+def _client() -> Any:
+    import httpx2
+
+    # Only http:// is asked here, and building a TLS context would cost every command tens of milliseconds.
+    # A fresh connection each time: a kept one would go to the process that was there before.
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    return httpx2.AsyncClient(verify=False, trust_env=False, follow_redirects=False, limits=limits, timeout=None)
+
+
+async def _ask(client: Any, method: str, url: str, headers: Mapping[str, str], json: object) -> Answer:
+    async with client.stream(method, url, headers=headers, json=json) as response:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) >= BODY_LIMIT:
+                break
+        return Answer(
+            status=response.status_code,
+            content_type=response.headers.get("content-type", ""),
+            body=bytes(body[:BODY_LIMIT]),
+            headers={name.lower(): value for name, value in response.headers.items()},
+            peer=url,
+        )
 
 
 def _protocol_error(said: str) -> OSError | ValueError:

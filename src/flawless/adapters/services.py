@@ -181,6 +181,7 @@ class KeptService:
             last_exit=_exit(record),
             keeper_pid=record.keeper.pid if keeper_lives else None,
             reason=record.reason,
+            armed=record.armed,
         )
 
 

@@ -133,6 +133,8 @@ def _row(one: Seen, now: datetime, notes: tuple[str, ...] = ()) -> Line:
             told.append(running.reason)
         if one.is_unkept:
             told.append("its keeper is gone")
+        elif one.is_unverified:
+            told.append("no verdict yet")
     return (
         Span(one.name, "bold"),
         Span(state, _STYLES.get(state, "yellow")),

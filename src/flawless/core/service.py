@@ -71,6 +71,7 @@ class Running:
     last_exit: Exit | None = None
     keeper_pid: int | None = None
     reason: str | None = None
+    armed: bool = True
 
     @property
     def is_alive(self) -> bool:

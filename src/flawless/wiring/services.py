@@ -65,6 +65,7 @@ class Services:
         """The services on their way up, as `changes` say."""
         plans = {one.name: self._plan(one) for one in changes}
         keepers = {name: self.stack.keepers[name] for name in plans}
+        self.stack.http.prepare()
         return Group(run, plans, keepers, Probes(self.stack), self._launcher(run.deploy_id), leaving)
 
     def leaving(self) -> Leaving:

@@ -83,6 +83,11 @@ class Seen:
         return self.is_up and self.running is not None and self.running.keeper_pid is None
 
     @property
+    def is_unverified(self) -> bool:
+        """It runs, and no verdict was given on it: a crash would not be answered."""
+        return self.is_up and self.running is not None and not self.running.armed
+
+    @property
     def is_up(self) -> bool:
         return self.running is not None and self.running.is_alive
 
@@ -112,8 +117,8 @@ class Picture:
             return Standing.UNKNOWN
         if not any(one.is_up for one in self.services):
             return Standing.DOWN if any(one.is_wanted for one in self.services) else Standing.NOT_RUNNING
-        is_whole = all(one.is_ready and not one.is_unkept for one in self.services) and self.database_ready is not False
-        return Standing.HEALTHY if is_whole else Standing.DEGRADED
+        is_whole = all(one.is_ready and not one.is_unkept and not one.is_unverified for one in self.services)
+        return Standing.HEALTHY if is_whole and self.database_ready is not False else Standing.DEGRADED
 
     @property
     def database_ready(self) -> bool | None:
