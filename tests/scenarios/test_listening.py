@@ -48,6 +48,16 @@ def test_one_that_listens_on_ipv6_only_is_told_so(stack: Stack) -> None:
     assert_gone(stack, "backend")
 
 
+def test_localhost_is_where_it_listens(stack: Stack) -> None:
+    """A manifest that says `localhost` means 127.0.0.1 or ::1, whichever the service took."""
+    stack.service("four", host="localhost")
+    stack.service("six", "host=::1", host="localhost")
+
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+
+
 def test_the_port_alone_is_not_enough_for_a_tcp_probe(stack: Stack) -> None:
     """`{ tcp = true }`, and no `ready` at all, ask for the same thing: a socket of the service's own."""
     stack.timeouts(backend_ready="2s")

@@ -48,9 +48,17 @@ class Subject:
             self._addresses.extend(await _addresses_of(self.host))
         return self._addresses
 
+    async def reached_at(self) -> str:
+        """That of its addresses where somebody listens: not every hosts file knows all that `localhost` may be."""
+        addresses = await self.addresses()
+        if len(addresses) == 1 or self.port is None:
+            return addresses[0]
+        listeners = self.sockets.listeners(self.port, await self.pids())
+        return next((one for one in addresses if answering(listeners, [one])), addresses[0])
+
     @property
     def netloc(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return _netloc(self.host, self.port)
 
     @property
     def logs(self) -> str:
@@ -60,6 +68,10 @@ class Subject:
     def failed(self, reason: Reason, cause: str, *evidence: str, permanent: bool | None = None, **facts: Any) -> Failed:
         steps = (f"see what it printed: {self.logs}", f"what the code means: flawless explain {reason}")
         return Failed(reason, cause, tuple(evidence) or (cause,), steps, permanent, facts)
+
+
+def _netloc(host: str, port: int | None) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _addresses_of(host: str) -> Sequence[str]:
@@ -117,7 +129,7 @@ def _not_listening(subject: Subject, elsewhere: Sequence[Listener]) -> Failed:
 
 
 def _whereabouts(listeners: Sequence[Listener]) -> str:
-    places = [f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in listeners]
+    places = [_netloc(one.address, one.port) for one in listeners]
     return f"it listens on {', '.join(places)}" if places else "it listens on no port"
 
 
@@ -144,7 +156,7 @@ class TcpReady:
         limit = min(limit, self.attempt)
         try:
             async with asyncio.timeout(limit):
-                _, writer = await asyncio.open_connection(self.subject.host, self.subject.port)
+                _, writer = await asyncio.open_connection(await self.subject.reached_at(), self.subject.port)
                 writer.close()
         except TimeoutError:
             return _hung(self.subject, "it does not accept a connection", limit)
@@ -179,7 +191,9 @@ class HttpReady:
             return failure
         limit = min(limit, self.attempt)
         try:
-            answer = await self.http.ask("GET", f"http://{self.subject.netloc}{self.path}", limit=limit)
+            place = _netloc(await self.subject.reached_at(), self.subject.port)
+            headers = {"Host": self.subject.netloc}
+            answer = await self.http.ask("GET", f"http://{place}{self.path}", limit=limit, headers=headers)
         except TimeoutError:
             return _hung(self.subject, f"it accepted the request for {self.path} and never answered", limit)
         except ConnectionAbortedError as error:
