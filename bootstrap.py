@@ -19,6 +19,9 @@ from subprocess import DEVNULL, PIPE, STDOUT
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
+PROGRAM, CALL = ("bin/flawless", '#!/bin/sh\nexec "$(dirname -- "$(readlink -f -- "$0")")/python" -m flawless "$@"\n')
+if sys.platform == "win32":
+    PROGRAM, CALL = "Scripts/flawless.cmd", '@"%~dp0python.exe" -m flawless %*\n'
 DEVELOPMENT = "# --- development ---\n"
 WORDS = {"test": ("-m", "pytest", "-n", "auto", "--dist", "loadfile"), "lint": ("scripts/lint.py",)}
 OLD_PYTHON = """Python 3.11 or newer is needed; this is {}.{} ({}). Install it: apt install python3.11 python3.11-venv,
@@ -102,6 +105,8 @@ def make(wanted: str) -> None:
         packages = sysconfig.get_path("purelib", "venv", {"base": str(new)})
         source = os.path.relpath(ROOT / "src", packages.replace(str(new), str(ENVIRONMENT)))
         Path(packages, "flawless.pth").write_text(f"{source}\n", encoding="utf-8")
+        (new / PROGRAM).write_text(CALL, encoding="utf-8")
+        (new / PROGRAM).chmod(0o755)
         (new / "made-from.txt").write_text(wanted, encoding="utf-8")
         if os.path.lexists(ENVIRONMENT):
             ENVIRONMENT.rename(new.with_name("old"))

@@ -175,6 +175,18 @@ def test_the_environment_survives_a_move_of_the_checkout(checkout: Path) -> None
     assert installs(checkout) == 1
 
 
+def test_the_environment_has_the_program_that_next_steps_name(checkout: Path, tmp_path: Path) -> None:
+    """`flawless`, by its path, by a link to it, and after a move of the checkout; exit code and words are handed on."""
+    bootstrap(checkout, "deploy")
+    moved = checkout.rename(checkout.with_name("moved to"))
+    program = moved / ".venv" / "bin" / "flawless"
+    (link := tmp_path / "flawless").symlink_to(program)
+    for one in (program, link):
+        argv = [str(one), "status", "a b"]
+        done = subprocess.run(argv, cwd=tmp_path, env={"PATH": os.defpath, "EXIT": "3"}, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (3, f"{moved / '.venv'}|{tmp_path}|status|a b\n"), done.stderr
+
+
 def test_the_sources_are_compiled_even_where_python_is_told_not_to(checkout: Path) -> None:
     """PYTHONDONTWRITEBYTECODE=1, common in containers, would cost every start a second or two."""
     bootstrap(checkout, "deploy", PYTHONDONTWRITEBYTECODE="1")

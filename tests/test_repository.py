@@ -248,7 +248,7 @@ def test_the_version_has_an_entry_in_the_changelog() -> None:
 
 
 def test_the_bootstrap_stays_small_and_within_the_standard_library() -> None:
-    """At most 150 lines, and nothing that a fresh machine has not."""
+    """At most 160 lines, and nothing that a fresh machine has not."""
     source = (ROOT / "bootstrap.py").read_text(encoding="utf-8")
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {
@@ -257,7 +257,7 @@ def test_the_bootstrap_stays_small_and_within_the_standard_library() -> None:
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
 
-    assert len(source.splitlines()) <= 150
+    assert len(source.splitlines()) <= 160
     assert names <= sys.stdlib_module_names
 
 
