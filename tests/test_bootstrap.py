@@ -182,8 +182,8 @@ def test_the_environment_has_the_program_that_next_steps_name(checkout: Path, tm
     program = moved / ".venv" / "bin" / "flawless"
     (link := tmp_path / "flawless").symlink_to(program)
     for one in (program, link):
-        argv = [str(one), "status", "a b"]
-        done = subprocess.run(argv, cwd=tmp_path, env={"PATH": os.defpath, "EXIT": "3"}, capture_output=True, text=True)
+        argv, environment = [str(one), "status", "a b"], {"PATH": os.defpath, "EXIT": "3"}
+        done = subprocess.run(argv, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (3, f"{moved / '.venv'}|{tmp_path}|status|a b\n"), done.stderr
 
 
