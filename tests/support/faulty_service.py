@@ -240,7 +240,7 @@ class Setup:
         self.answer = "ok"
         self.control: Path | None = None
         self.record: Path | None = None
-        self.when_serving: list[Callable[[], None]] = []
+        self.when_serving: list[Callable[[], object]] = []
 
 
 def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
