@@ -97,6 +97,17 @@ def test_caches_and_dependencies_do_not_count_without_git(tmp_path: Path) -> Non
     assert code(tmp_path) == before
 
 
+def test_caches_do_not_count_where_git_was_not_told_to_ignore_them(repository: Path) -> None:
+    """Python's caches appear with the first start: they must not make the second deploy restart anything."""
+    backend = repository / "backend"
+    backend.mkdir()
+    (backend / "app.py").write_text("one")
+    before = code(repository)
+    (backend / "__pycache__").mkdir()
+    (backend / "__pycache__" / "app.cpython-311.pyc").write_bytes(b"made by the start")
+    assert code(repository) == before
+
+
 def test_data_beside_the_code_does_not_count_without_git(tmp_path: Path) -> None:
     """A service that writes its database or its log into its own folder is not replaced at every deploy."""
     (tmp_path / "backend").mkdir()

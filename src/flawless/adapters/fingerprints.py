@@ -99,7 +99,9 @@ def _all(folder: Path) -> Iterator[Path]:
 
 
 def _is_excluded(parts: Parts, path: Path) -> bool:
-    return any(path.is_relative_to(excluded) for excluded in parts.excluded)
+    """Caches and dependencies do not count where nobody told git to ignore them either."""
+    below = path.relative_to(parts.directory).parts
+    return any(part in _SKIPPED for part in below) or any(path.is_relative_to(one) for one in parts.excluded)
 
 
 def _keyed(key: bytes, environment: Mapping[str, str]) -> str:
