@@ -28,9 +28,13 @@ def measure(scope: Scope) -> Iterator[Row]:
         noticed = asyncio.run(_noticed(rounds, busy))
         note = f"median {median(noticed):.2f} ms"
         what = f"death noticed by who watches, {when}, p99"
-        yield Row(what, _MS, percentile(noticed, 0.99), AtMost(limit), rounds=rounds, note=note)
+        yield Row(what, _MS, percentile(noticed, 0.99), AtMost(limit), rounds=rounds, note=note, reason=_TAIL)
 
 
+_TAIL: Final = (
+    "of a hundred rounds the worst one; it varies from run to run on a shared machine, the median is what the keeper "
+    "itself needs."
+)
 _MS: Final = Unit.MILLISECONDS
 
 
