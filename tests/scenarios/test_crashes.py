@@ -58,6 +58,9 @@ def test_a_crash_loop_backs_off_gives_up_and_one_command_clears_it(stack: Stack)
     [told] = json.loads(status.stdout)["services"]
     assert (told["state"], told["restarts"]) == ("gave_up", 3)
     assert status.exit_code in {2, 3}
+    said = stack.run("status").stdout
+    assert "SERVICE_GAVE_UP" in said
+    assert "flawless start backend" in said
 
     broken.unlink()
     started = stack.run("start", "backend")

@@ -13,6 +13,8 @@ from flawless.cli import document
 from flawless.cli.ago import for_long
 from flawless.cli.options import Common, common
 from flawless.cli.page import Line, Span, line, result, table, wrapped
+from flawless.core.reason import Reason
+from flawless.core.service import ServiceState
 
 if TYPE_CHECKING:
     from flawless.wiring.status import Picture, Seen
@@ -215,6 +217,8 @@ def _cures(picture: Picture) -> Iterator[str]:
     for one in picture.services:
         if not one.is_ready:
             yield f"see what {one.name} printed: flawless logs {one.name}"
+        if one.state is ServiceState.GAVE_UP:
+            yield f"{one.name} crashed too often ({Reason.SERVICE_GAVE_UP}); once mended: flawless start {one.name}"
         if one.is_unkept:
             yield f"nobody would start {one.name} again: give it a new keeper with flawless deploy"
     yield "bring it up, verified: flawless deploy"
