@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
 
 import pytest
+import trustme
 
-from flawless.adapters.http import BODY_LIMIT, LocalHttp
+from flawless.adapters.http import BODY_LIMIT, LocalHttp, RemoteHttp
 from support.http_faults import Faults, faulty
 from support.keepers import free_port
 
@@ -122,3 +128,65 @@ async def test_each_question_is_a_connection_of_its_own(http: LocalHttp, server:
 async def test_a_client_that_was_never_used_is_closed_too() -> None:
     """Nothing to do is no error."""
     await LocalHttp().aclose()
+
+
+class Tls:
+    """A TLS server with a certificate of its own authority, that answers every request with what it was asked."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.authority = trustme.CA()
+        self.ca_file = folder / "ca.pem"
+        self.authority.cert_pem.write_to_path(str(self.ca_file))
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert(*names).configure_cert(self._context)
+        self.heads: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=self._context)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+
+async def test_a_name_is_asked_where_the_manifest_says_it_is(tmp_path: Path) -> None:
+    """The Host header and the certificate are those of the name; the end of the certificate is told."""
+    async with Tls(tmp_path, "app.example.org") as server:
+        place = f"127.0.0.1:{server.port}"
+        client = RemoteHttp(ca_file=server.ca_file, resolve={"app.example.org:443": place})
+        answer = await client.ask("GET", "https://app.example.org/a?b=c", limit=5)
+        await client.aclose()
+    assert (answer.status, answer.body, answer.peer) == (200, b"ok", "https://app.example.org/a?b=c")
+    assert answer.certificate_ends is not None
+    assert answer.certificate_ends > datetime.now(UTC)
+    assert server.heads[0].startswith("GET /a?b=c HTTP/1.1\r\n")
+    assert "host: app.example.org\r\n" in server.heads[0].lower()
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["wrong name", "unknown authority"])
+async def test_a_certificate_that_does_not_prove_the_name_is_refused(tmp_path: Path, *, is_known: bool) -> None:
+    """The TLS error itself comes out, with the library's own words for it; nothing was sent."""
+    async with Tls(tmp_path, "other.example.org" if is_known else "app.example.org") as server:
+        place = f"127.0.0.1:{server.port}"
+        ca_file = server.ca_file if is_known else None
+        client = RemoteHttp(ca_file=ca_file, resolve={"app.example.org:443": place})
+        with pytest.raises(
+            ssl.SSLCertVerificationError, match="mismatch" if is_known else "unable to get local issuer"
+        ):
+            await client.ask("GET", "https://app.example.org/", limit=5)
+        await client.aclose()
+    assert server.heads == []
+
+
+async def test_a_body_without_end_is_not_whole(http: LocalHttp, server: Faults) -> None:
+    """Who asked for a short answer can tell."""
+    assert not (await http.ask("GET", url(server, "/endless"), limit=5)).is_whole
+    assert (await http.ask("GET", url(server, "/"), limit=5)).is_whole

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from flawless.core.plain import printable
@@ -33,13 +34,18 @@ _TITLE: Final = re.compile(rb"<title[^>]*>([^<]*)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, read up to a limit. `peer` is where the request went."""
+    """An HTTP answer, read up to a limit. `peer` is where the request went.
+
+    `is_whole`: the body ended within the limit. `certificate_ends`: when the peer's certificate does, over TLS.
+    """
 
     status: int
     content_type: str
     body: bytes
     headers: Mapping[str, str]
     peer: str
+    is_whole: bool = True
+    certificate_ends: datetime | None = None
 
     def json(self) -> Any:
         """The body as JSON; raises ValueError when it is none."""
