@@ -23,7 +23,7 @@ from flawless.checks.environment import (
 from flawless.checks.ports import PortFree, PortTable, World
 from flawless.checks.tools import FindProgram, ToolInstalled, Wanted
 from flawless.core.check import Check, Failed
-from flawless.core.settings import ExecProbe, ServiceSettings
+from flawless.core.settings import ExecProbe, Role, ServiceSettings
 from flawless.manifest import Manifest, child_environment
 from flawless.manifest.environment import tool_environment
 
@@ -211,7 +211,7 @@ def _of_tools(manifest: Manifest, find: FindProgram) -> list[Check]:
 
 
 def _wanted(manifest: Manifest) -> Iterator[Wanted]:
-    for name, service in manifest.settings.services.items():
+    for name, service in manifest.services.items():
         yield from _of_service(manifest, name, service)
     path = _path(tool_environment(manifest))
     database = manifest.settings.database
@@ -232,7 +232,12 @@ def _wanted(manifest: Manifest) -> Iterator[Wanted]:
 def _of_service(manifest: Manifest, name: str, service: ServiceSettings) -> Iterator[Wanted]:
     path = _path(child_environment(manifest, name, "", None))
     directory = manifest.root / service.directory
-    yield Wanted(service.command[0], directory, path, f"services.{name}.command")
+    yield Wanted(
+        service.command[0],
+        directory,
+        path,
+        "tunnel.command" if service.role is Role.TUNNEL else f"services.{name}.command",
+    )
     for probe in (*service.ready, service.live):
         if isinstance(probe, ExecProbe):
             yield Wanted(probe.exec[0], directory, path, f"a probe of services.{name}")

@@ -140,6 +140,9 @@ class Keeper(Protocol):
     async def resume(self) -> Running:
         """Starts what is held as it was."""
 
+    async def restart(self) -> Running:
+        """Ends what runs and starts the same anew, from what it was started from."""
+
     async def mark(self, *, ready: bool) -> None:
         """What a gate found out about readiness."""
 

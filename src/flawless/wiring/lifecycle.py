@@ -48,7 +48,7 @@ class Lifecycle:
         }
         if not names:
             keepers |= self.stack.leaving()
-        after = {name: service.after for name, service in self.stack.manifest.settings.services.items()}
+        after = {name: service.after for name, service in self.stack.manifest.services.items()}
         run = self._run()
         stopped = await take_down(run, keepers, after)
         desired.change(self.stack.state, stop=list(keepers))
@@ -82,12 +82,12 @@ class Lifecycle:
         self._known(names)
         services = Services(self.stack)
         everything = [*services.early(), *services.late()]
-        after = {name: service.after for name, service in self.stack.manifest.settings.services.items()}
+        after = {name: service.after for name, service in self.stack.manifest.services.items()}
         wanted = with_dependencies(names or everything, after)
         return [name for name in everything if name in wanted]
 
     def _known(self, names: Sequence[str]) -> None:
-        declared = list(self.stack.manifest.settings.services)
+        declared = list(self.stack.manifest.services)
         unknown = [name for name in names if name not in declared]
         if not unknown:
             return

@@ -48,7 +48,7 @@ class Services:
 
     @property
     def settings(self) -> dict[str, ServiceSettings]:
-        return self.stack.manifest.settings.services
+        return self.stack.manifest.services
 
     def early(self) -> list[str]:
         """Backends and workers, each behind what it waits for."""
@@ -180,14 +180,14 @@ class Probes:
     stack: Stack
 
     def readiness(self, name: str, running: Running) -> Sequence[Check]:
-        service = self.stack.manifest.settings.services[name]
+        service = self.stack.manifest.services[name]
         subject = self._subject(name, running.deploy_id)
         if service.ready:
             return [self._check(subject, running, probe) for probe in service.ready]
         return [TcpReady(subject) if service.port is not None else StaysAlive(subject)]
 
     def recovery(self, name: str) -> Recovery | None:
-        service = self.stack.manifest.settings.services[name]
+        service = self.stack.manifest.services[name]
         if service.recover is None or service.port is None:
             return None
         from flawless.adapters.recovery_routes import RecoveryRoutes
@@ -210,7 +210,7 @@ class Probes:
         match probe:
             case HttpProbe():
                 wanted = Wanted(probe.status, probe.json_subset, probe.required)
-                is_backend = self.stack.manifest.settings.services[subject.name].role is Role.BACKEND
+                is_backend = self.stack.manifest.services[subject.name].role is Role.BACKEND
                 return HttpReady(subject, self.stack.http, probe.http, wanted, probe.timeout, is_backend)
             case TcpProbe():
                 return TcpReady(subject, probe.timeout)
@@ -226,7 +226,7 @@ class Probes:
                 assert_never(probe)
 
     def _subject(self, name: str, deploy_id: str | None) -> Subject:
-        service = self.stack.manifest.settings.services[name]
+        service = self.stack.manifest.services[name]
         keeper = self.stack.keepers[name]
         return Subject(name, service.host, service.port, deploy_id, keeper.pids, self.stack.sockets)
 
@@ -234,7 +234,7 @@ class Probes:
         from flawless.adapters.commands import Command, run
 
         manifest = self.stack.manifest
-        directory = manifest.root / manifest.settings.services[name].directory
+        directory = manifest.root / manifest.services[name].directory
 
         async def ask(limit: float) -> tuple[int | None, Sequence[str]]:
             environment = child_environment(manifest, name, "", self.stack.database_url())

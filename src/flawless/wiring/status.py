@@ -196,7 +196,7 @@ def _whole(config: Path | None, environment: str | None) -> Outline:
 
     manifest = Stack.load(config, environment).manifest
     settings = manifest.settings
-    roles = {name: str(service.role) for name, service in settings.services.items()}
+    roles = {name: str(service.role) for name, service in manifest.services.items()}
     embedded = settings.database is not None and settings.database.embedded
     return Outline(settings.name, manifest.root, manifest.environment, roles, settings.database is not None, embedded)
 
