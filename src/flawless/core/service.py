@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from flawless.core.secret import Secret
+
+TUNNEL: Final = "tunnel"
+"""The name, and the role, of the service that the table [tunnel] is run as."""
 
 
 class ServiceState(StrEnum):

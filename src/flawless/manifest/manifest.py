@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flawless.core.secret import Secret
+from flawless.core.service import TUNNEL
 from flawless.core.settings import ServiceSettings, Settings
 from flawless.manifest import tunnel
 from flawless.manifest.variables import Variable
@@ -65,4 +66,4 @@ class Manifest:
     def services(self) -> dict[str, ServiceSettings]:
         """Everything that a keeper may keep: the declared services, and last the tunnel, where one is declared."""
         made = tunnel.as_service(self.settings, self.root, self.inherited)
-        return {**self.settings.services, **({tunnel.NAME: made} if made is not None else {})}
+        return {**self.settings.services, **({TUNNEL: made} if made is not None else {})}

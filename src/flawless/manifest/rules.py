@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flawless.core.service import TUNNEL
 from flawless.core.settings import EMBEDDED, POSTGRES_URL
 from flawless.manifest.keys import Keys, look_up, to_dotted
-from flawless.manifest.tunnel import NAME
 
 _HTTP_URL: Final = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
 
@@ -63,8 +63,10 @@ def _tunnel(data: Mapping[str, Any]) -> Iterator[Breach]:
     tunnel = data.get("tunnel")
     if not isinstance(tunnel, dict) or tunnel.get("provider") == "none":
         return
-    if NAME in _services(data):
-        yield Breach(("services", NAME), f'a service "{NAME}" beside [tunnel], which is run as that', "another name")
+    if TUNNEL in _services(data):
+        yield Breach(
+            ("services", TUNNEL), f'a service "{TUNNEL}" beside [tunnel], which is run as that', "another name"
+        )
     checks = look_up(data, ("public", "checks"))
     if not tunnel.get("hostname") and not data.get("base_url") and not checks:
         allowed = 'the public name, for example hostname = "app.example.org"'

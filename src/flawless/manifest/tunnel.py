@@ -9,9 +9,6 @@ from urllib.parse import urlsplit
 
 from flawless.core.settings import HttpProbe, Role, ServiceSettings, Settings, TunnelProvider, TunnelSettings
 
-NAME: Final = "tunnel"
-"""The service's name: no service of the manifest may have it beside a tunnel."""
-
 TOKEN: Final = "TUNNEL_TOKEN"  # noqa: S105 - the variable's name
 """Where cloudflared looks for the token: /proc shows arguments to everybody, and this to its own user alone."""
 
