@@ -81,7 +81,7 @@ class Lifecycle:
     def _chosen(self, names: Sequence[str]) -> list[str]:
         self._known(names)
         services = Services(self.stack)
-        everything = [*services.early(), *services.late()]
+        everything = [*services.early(), *services.late(), *services.tunnel()]
         after = {name: service.after for name, service in self.stack.manifest.services.items()}
         wanted = with_dependencies(names or everything, after)
         return [name for name in everything if name in wanted]
