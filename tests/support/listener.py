@@ -23,7 +23,7 @@ class Listener:
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
         self._is_closed = False
-        self._accepting = threading.Thread(target=self._accept, name=f"accept-{self.port}", daemon=True)
+        self._accepting = threading.Thread(target=self._accept, name=f"listener-{self.port}", daemon=True)
         self._accepting.start()
 
     def close(self) -> None:
@@ -53,7 +53,8 @@ class Listener:
                 return
             # A second handle of the connection: TLS takes the first one over.
             handle = connection.dup()
-            thread = threading.Thread(target=self._run, args=(connection, handle), daemon=True)
+            name = f"listener-{self.port}-connection"
+            thread = threading.Thread(target=self._run, args=(connection, handle), name=name, daemon=True)
             with self._lock:
                 if self._is_closed:
                     connection.close()

@@ -70,7 +70,7 @@ class Stack:
     def port(self, name: str) -> int:
         """The port of that name, free when it is first asked for, and nobody else's in any test that runs now."""
         if name not in self._ports:
-            self._ports[name] = _reserve(self._resources)
+            self._ports[name] = reserve(self._resources)
         return self._ports[name]
 
     def service(self, name: str, *words: str, role: str = "backend", **keys: Any) -> None:
@@ -432,7 +432,7 @@ def _remove_database(folder: Path) -> None:
             shutil.rmtree(data.parent, ignore_errors=True)
 
 
-def _reserve(resources: ExitStack) -> int:
+def reserve(resources: ExitStack) -> int:
     """A port that is free and that no other test takes meanwhile: an abstract socket of its number says so."""
     for port in random.sample(_PORTS, 200):
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

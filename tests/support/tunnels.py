@@ -82,7 +82,7 @@ def cloudflared(
 
     When `connected`, the edge has it when the block begins. It is gone afterwards, frozen or not.
     """
-    before = len(public.connectors)
+    before = {one.id for one in public.connectors}
     clean = {"PATH": os.environ["PATH"], "HOME": str(folder), "TUNNEL_EDGE": public.address, **(environment or {})}
     with (folder / "cloudflared.log").open("ab") as log:
         process = subprocess.Popen(
@@ -90,7 +90,7 @@ def cloudflared(
         )
     try:
         if connected:
-            public.wait_for(lambda: len(public.connectors) > before)
+            public.wait_for(lambda: {one.id for one in public.connectors} - before)
         yield process
     finally:
         process.kill()
