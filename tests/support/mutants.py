@@ -64,18 +64,24 @@ def failing(stack: Stack, mutation: str, *, told: str) -> Iterator[None]:
 
 @contextmanager
 def failing_with(stack: Stack, file: str, *edits: tuple[str, str], told: str) -> Iterator[None]:
-    """The same for what runs in processes of its own (keepers, guards): a copy of the product with edited lines."""
-    original = stack.product
-    stack.product = stack.folder / "broken product"
-    shutil.copytree(original, stack.product)  # the times too, so that only the edited file is compiled anew
-    edited = stack.product / "flawless" / file
-    text = edited.read_text()
-    for line, broken in edits:
-        assert text.count(line) == 1, f"{file} has changed: {line!r} is no longer the one line to break"
-        text = text.replace(line, broken)
-    edited.write_text(text)
+    """The same for what runs in processes of its own (keepers, guards): their lines are edited."""
+    with edited(stack, file, *edits), failing(stack, "", told=told):
+        yield
+
+
+@contextmanager
+def edited(stack: Stack, file: str, *edits: tuple[str, str]) -> Iterator[None]:
+    """Everything the stack runs meanwhile comes from a copy of the product, in which lines of a file are replaced."""
+    original, stack.product = stack.product, stack.folder / "another product"
+    if original != stack.product:  # the times are copied too, so that only the edited file is compiled anew
+        shutil.copytree(original, stack.product)
+    path = stack.product / "flawless" / file
+    text = path.read_text()
+    for line, other in edits:
+        assert text.count(line) == 1, f"{file} has changed: {line!r} is no longer the one line to replace"
+        text = text.replace(line, other)
+    path.write_text(text)
     try:
-        with failing(stack, "", told=told):
-            yield
+        yield
     finally:
         stack.product = original

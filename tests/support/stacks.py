@@ -267,9 +267,11 @@ class Stack:
 
     def kill(self) -> None:
         """Quicker than `flawless stop`, where that is not what is looked at; keepers first, lest they do something."""
+        strangers = {stranger.pid for stranger in self._strangers}
         records = (self.record(path.name) for path in (self.folder / ".flawless/run").glob("*"))
         keepers = {record["keeper"]["pid"] for record in records if record}
-        for process in sorted(self.processes(), key=lambda one: one.pid not in keepers):
+        ours = [one for one in self.processes() if one.pid not in strangers]
+        for process in sorted(ours, key=lambda one: one.pid not in keepers):
             _end(process)
 
     def close(self) -> None:
