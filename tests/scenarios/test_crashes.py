@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import pytest
 
-from support.stacks import Stack, until
+from support.mutants import edited, failing_with
+from support.stacks import Stack, lives, until
 from support.verdicts import assert_failed, assert_gone
 
 IMPATIENT: Final = {"delays": ["0.05s", "0.1s"], "limit": 3, "within": "60s", "forget": "60s"}
@@ -67,8 +72,11 @@ def test_a_crash_loop_backs_off_gives_up_and_one_command_clears_it(stack: Stack)
 
     assert started.exit_code == 0, started.output
     assert stack.ask("backend")["status"] == "alive"
-    psutil.Process(stack.pid("backend")).kill()
-    until(lambda: _state(stack) in {"running", "ready"} and stack.is_served("backend"), "a new crash is answered anew")
+    again = stack.pid("backend")
+    psutil.Process(again).kill()
+    until(
+        lambda: stack.pid("backend") not in {None, again} and stack.is_served("backend"), "a new crash is answered anew"
+    )
 
 
 def test_one_that_had_been_ready_comes_back_at_once_and_alone(stack: Stack) -> None:
@@ -84,6 +92,48 @@ def test_one_that_had_been_ready_comes_back_at_once_and_alone(stack: Stack) -> N
     assert len([one for one in stack.processes() if "faulty_service" in " ".join(one.cmdline())]) == 1
 
 
+@pytest.mark.parametrize("adopted", [False, True], ids=["its own child", "adopted"])
+def test_a_death_is_heard_and_not_looked_for(stack: Stack, *, adopted: bool) -> None:
+    """A keeper with nothing to do waits without a limit; it answers a death all the same, as an event wakes it."""
+    waits = stack.folder / "waits"
+    with edited(stack, "adapters/keeper/loop.py", *_tells_its_waits(waits)):
+        stack.backend()
+        assert stack.deploy().exit_code == 0
+        if adopted:
+            keeper = stack.keeper("backend")
+            psutil.Process(keeper).kill()
+            until(lambda: not lives(keeper), "the keeper is dead")
+            assert stack.deploy().exit_code == 0
+        until(lambda: waits.read_text().split()[-1] == "None", "the keeper waits without a limit")
+        before = stack.pid("backend")
+
+        psutil.Process(before).kill()
+        until(lambda: stack.pid("backend") not in {None, before} and stack.is_served("backend"), "it came back")
+
+
+def _tells_its_waits(file: Path) -> tuple[tuple[str, str], ...]:
+    """A keeper's loop that writes down, before each wait, for how many milliseconds at most."""
+    told = f"""    def _told(self) -> int | None:
+        wait = self._until_next()
+        with open({str(file)!r}, "a") as waits:
+            waits.write(f"{{wait}}\\n")
+        return wait
+
+"""
+    waiting, counting = "self._poll.poll(self._until_next())", "    def _until_next(self)"
+    return (waiting, "self._poll.poll(self._told())"), (counting, told + counting)
+
+
+def test_a_keeper_that_looks_again_and_again_is_told_from_one_that_hears(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that looked every 20 ms would answer a death too: what it never does is wait without a limit."""
+    monkeypatch.setattr(sys.modules[__name__], "until", partial(until, limit=3.0))
+    looking = ("if pending else None", "if pending else 20")
+    with failing_with(stack, "adapters/keeper/loop.py", looking, told="waits without a limit"):
+        test_a_death_is_heard_and_not_looked_for(stack, adopted=False)
+
+
 def _state(stack: Stack) -> Any:
     return (stack.record("backend") or {}).get("state")
 
@@ -97,3 +147,21 @@ def fell(self, failed):
     return remembered(self, failed)
 services.Stays._fell = fell
 """
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "broken", "told"),
+    [
+        ("policy.py", "    if len(recent) >= rule.limit:\n", "    if False:\n", "it gave up"),
+        ("policy.py", "    if len(recent) >= rule.limit:\n", "    if True:\n", "0 == 3"),
+        ("service.py", "            self._budget.set(())\n", "            pass\n", "a new crash is answered anew"),
+    ],
+    ids=["no end", "no respawn", "not cleared"],
+)
+def test_without_its_rule_a_keeper_would_not_end_a_crash_loop_or_never_begin_anew(
+    stack: Stack, file: str, line: str, broken: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not come is not waited for as long as what does."""
+    monkeypatch.setattr(sys.modules[__name__], "until", partial(until, limit=8.0))
+    with failing_with(stack, f"adapters/keeper/{file}", (line, broken), told=told):
+        test_a_crash_loop_backs_off_gives_up_and_one_command_clears_it(stack)

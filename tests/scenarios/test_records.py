@@ -41,10 +41,11 @@ def test_no_verb_touches_the_stranger(stack: Stack) -> None:
             assert "backend" not in done.stdout, "nothing of ours ran"
 
 
-def test_without_the_start_time_the_stranger_would_be_taken_for_ours(stack: Stack) -> None:
+@pytest.mark.parametrize("field", ["start_time", "boot_id"])
+def test_without_the_start_time_the_stranger_would_be_taken_for_ours(stack: Stack, field: str) -> None:
     """A product that goes by the pid alone keeps the stranger and calls the service live, or ends it."""
     stranger = stack.stranger(port=stack.port("elsewhere"))
-    _forge(stack, stranger.pid, "start_time")
+    _forge(stack, stranger.pid, field)
 
     stack.deploy(mutation=_BY_PID_ALONE)
 
