@@ -99,12 +99,16 @@ class IncidentBook:
         for known in opened:
             self.resolve(known.id, f"the deploy {deploy_id} succeeded", by=f"deploy {deploy_id}")
 
-    def open(self, opening: Opening) -> UUID:
-        """Opens an incident, or extends the one that is open for the same fault; its id."""
+    def open(self, opening: Opening, id_: UUID | None = None) -> UUID:
+        """Opens an incident, or extends the one that is open for the same fault; its id.
+
+        With an `id_` of the caller's the same detection may be written again, and counts once.
+        """
         clean = self._clean_opening(opening)
         record = self._record(EventType.DETECTED, f"detected: {clean.summary}", clean.severity, _seen_by(clean))
+        record = replace(record, id=id_ or record.id, opening=clean)
         with self._outbox.locked():
-            self._outbox.append_locked([replace(record, opening=clean)])
+            self._outbox.append_locked([record])
             known = self._known.get(clean.fingerprint)
             if known is None:
                 known = Known(record.id, clean.fingerprint, clean.severity, clean.deploy_id)
