@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,18 @@ def test_an_unknown_verb_is_refused_with_a_suggestion(flawless: Say) -> None:
     assert (said.exit_code, said.out) == (64, "")
     assert "Did you mean 'status'?" in said.err
     assert "flawless --help" in flawless("xyzzy").err
+
+
+@pytest.mark.parametrize("words", [("incidents", "list", "--all"), ("incidents", "note", "0192", "a word or two")])
+def test_what_nobody_foresaw_names_the_command_that_was_run(
+    flawless: Say, manifest: Path, words: tuple[str, ...]
+) -> None:
+    """Try again is said of this command, whichever it was, and never of a deploy that nobody asked for."""
+    (manifest.parent / ".flawless/outbox/0.jsonl").mkdir(parents=True)
+    said = flawless(*words)
+    assert (said.exit_code, said.out) == (1, "")
+    assert f"next: try again: {shlex.join(['flawless', *words])}\n" in said.err
+    assert "flawless deploy" not in said.err
 
 
 # --- lock ---
