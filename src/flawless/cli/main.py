@@ -20,7 +20,7 @@ USAGE: Final = 64
 VERBS: Final = {
     "check": "Ask the preflight checks; nothing is changed.",
     "config": "Show, validate or describe the manifest.",
-    "db": "The embedded database: url, psql, start, stop.",
+    "db": "The embedded database: url, psql, start, stop, remove.",
     "deploy": "Bring the stack up, verified.",
     "explain": "A reason code: what it means, how it is found, what to do.",
     "incidents": "What went wrong: list, show, note, resolve, export.",

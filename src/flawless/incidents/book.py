@@ -138,6 +138,13 @@ class IncidentBook:
             self._outbox.append_locked([replace(record, incident=incident)])
             self._known.discard(incident)
 
+    def forget_database(self) -> None:
+        """The database is gone, and so is what only it had; nothing of that is known to be open any more."""
+        gone = self.open_in_database()
+        with self._outbox.locked():
+            for known in gone:
+                self._known.discard(known.id)
+
     # To the database.
 
     async def drain(self, limit: float) -> int:
