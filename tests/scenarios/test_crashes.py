@@ -67,6 +67,8 @@ def test_a_crash_loop_backs_off_gives_up_and_one_command_clears_it(stack: Stack)
     assert "SERVICE_GAVE_UP" in said
     assert "flawless start backend" in said
 
+    assert json.loads(stack.run("status", "--json").stdout)["incidents"]["open"] == 0, "status only reads"
+
     broken.unlink()
     started = stack.run("start", "backend")
 
@@ -134,6 +136,105 @@ def test_a_keeper_that_looks_again_and_again_is_told_from_one_that_hears(
         test_a_death_is_heard_and_not_looked_for(stack, adopted=False)
 
 
+def test_a_giving_up_is_one_incident_with_its_evidence(stack: Stack) -> None:
+    """The next command opens it, CRITICAL, and no other command again; an order that starts it ends it, and says so."""
+    _give_up(stack)
+
+    for words in ("plan", "logs", "incidents list", "check"):
+        stack.run(*words.split())
+    [told] = _incidents(stack)
+    assert (told["severity"], told["details"]["code"], told["occurrences"]) == ("CRITICAL", "SERVICE_GAVE_UP", 1)
+    assert "backend" in told["summary"]
+    evidence = "\n".join(told["details"]["evidence"])
+    for seen in ("2 restarts", "exit status 5", "it printed: my last words"):
+        assert seen in evidence
+    steps = [step.partition(": ")[2] for step in told["next_steps"]]
+    assert steps == ["flawless logs backend -n 50", "flawless start backend"]
+    assert json.loads(stack.run("status", "--json").stdout)["incidents"] == {"open": 1, "critical": 1}
+
+    (stack.folder / "backend/broken").unlink()
+    assert stack.run("start", "backend").exit_code == 0
+
+    [ended] = _incidents(stack)
+    story = json.loads(stack.run("incidents", "show", ended["id"], "--json").stdout)["incident"]
+    assert [one["event_type"] for one in story["events"]] == ["DETECTED", "RESOLVED"]
+    assert story["events"][-1]["metadata"]["by"] == "flawless start"
+    assert json.loads(stack.run("status", "--json").stdout)["incidents"] == {"open": 0, "critical": 0}
+
+
+def test_one_that_a_person_has_resolved_is_not_told_again_and_the_next_giving_up_is(stack: Stack) -> None:
+    """Resolved by hand while it is still down: no command opens it anew. Started, and given up once more: a new one."""
+    _give_up(stack)
+    [first] = _incidents(stack)
+    assert stack.run("incidents", "resolve", first["id"], "--notes", "we know").exit_code == 0
+
+    stack.run("plan")
+
+    assert not _open_incidents(stack)
+    (stack.folder / "backend/broken").unlink()
+    assert stack.deploy().exit_code == 0
+    _crash(stack)
+    [second] = _open_incidents(stack)
+    assert second["id"] != first["id"]
+    assert second["fingerprint"] == first["fingerprint"]
+    (stack.folder / "backend/broken").unlink()
+    assert stack.deploy().exit_code == 0, "a deploy is an order too"
+    assert not _open_incidents(stack)
+
+
+def test_one_told_by_a_command_that_was_killed_then_is_counted_once(stack: Stack) -> None:
+    """Killed between the incident and the note of it: the same is written again, under the same id."""
+    _give_up(stack)
+    stack.run("plan", mutation=_DIES_BEFORE_THE_NOTE)
+    assert not (stack.folder / ".flawless/run/backend/gave_up.json").exists()
+
+    [told] = _open_incidents(stack)
+
+    assert told["occurrences"] == 1
+
+
+def test_without_the_look_at_the_records_nobody_hears_of_it(stack: Stack) -> None:
+    """The records are how it is found: a product that does not read them opens nothing."""
+    _give_up(stack)
+
+    stack.run("plan", mutation=_UNSEEING)
+    listed = stack.run("incidents", "list", "--json", mutation=_UNSEEING)
+
+    assert not json.loads(listed.stdout)["incidents"]
+
+
+def test_without_the_note_a_giving_up_would_be_told_again(stack: Stack) -> None:
+    """The note is what keeps one that was resolved from coming back: without it, it counts as open."""
+    _give_up(stack)
+    [first] = _incidents(stack)
+    assert stack.run("incidents", "resolve", first["id"], "--notes", "we know", mutation=_UNNOTED).exit_code == 0
+
+    stack.run("plan", mutation=_UNNOTED)
+
+    assert json.loads(stack.run("status", "--json").stdout)["incidents"]["open"] == 1
+
+
+def _give_up(stack: Stack) -> None:
+    restart = IMPATIENT | {"limit": 2}
+    stack.service("backend", "print=my last words", "exit-where=broken", restart=restart)
+    assert stack.deploy().exit_code == 0
+    _crash(stack)
+
+
+def _crash(stack: Stack) -> None:
+    (stack.folder / "backend/broken").touch()
+    psutil.Process(stack.pid("backend")).kill()
+    until(lambda: _state(stack) == "gave_up", "it gave up")
+
+
+def _incidents(stack: Stack) -> Any:
+    return json.loads(stack.run("incidents", "list", "--all", "--json").stdout)["incidents"]
+
+
+def _open_incidents(stack: Stack) -> Any:
+    return json.loads(stack.run("incidents", "list", "--json").stdout)["incidents"]
+
+
 def _state(stack: Stack) -> Any:
     return (stack.record("backend") or {}).get("state")
 
@@ -165,3 +266,12 @@ def test_without_its_rule_a_keeper_would_not_end_a_crash_loop_or_never_begin_ane
     monkeypatch.setattr(sys.modules[__name__], "until", partial(until, limit=8.0))
     with failing_with(stack, f"adapters/keeper/{file}", (line, broken), told=told):
         test_a_crash_loop_backs_off_gives_up_and_one_command_clears_it(stack)
+
+
+_UNSEEING: Final = "from flawless.adapters import given_up\ngiven_up.untold = lambda state: []"
+_UNNOTED: Final = "from flawless.adapters import given_up\ngiven_up.told = lambda state, service: None"
+_DIES_BEFORE_THE_NOTE: Final = """
+import os, signal
+from flawless.adapters import given_up
+given_up.note = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
