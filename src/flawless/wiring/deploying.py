@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from flawless.core import ids
 from flawless.core.check import Outcome, Skipped
 from flawless.core.clock import to_stamp
-from flawless.core.event import Reader, RunStarted, Stream
+from flawless.core.event import Reader, RunStarted
 from flawless.core.phase import Phase
 from flawless.core.service import Change
 from flawless.core.settings import DatabaseSettings, ExternalInterface, MigrationTool, Settings, TunnelProvider
-from flawless.deploy.deployment import Deployment, settle_killed
+from flawless.deploy.deployment import Deployment
 from flawless.deploy.journal import Journal
 from flawless.deploy.leaving import Leaving
 from flawless.deploy.migrate import ApplicationMigrations
@@ -33,6 +33,7 @@ from flawless.deploy.steps.undeclared import SkipUndeclared, Unsupported
 from flawless.manifest.environment import tool_environment
 from flawless.wiring import preflight
 from flawless.wiring.services import Services
+from flawless.wiring.settling import settle
 
 if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
@@ -130,6 +131,7 @@ class Deploying:
         return await self._planned[0]
 
     async def _plan(self, run: Run) -> Group:
+        self.stack.prepare()
         changes = await self._services.changes()
         run.note("changes", {"services": {one.name: _told(one) for one in changes}})
         return await self._services.group(run, changes, self._leaving)
@@ -232,16 +234,6 @@ def migration_tool(stack: Stack) -> Migrations | None:
     tool = Alembic(directory) if alembic else MigrationCommand(settings.apply, settings.pending)
     limit = stack.manifest.settings.timeouts.migrate
     return ApplicationMigrations(settings.tool, Migrator(tool, around), stack.direct_url, limit)
-
-
-def settle(stack: Stack) -> list[Path]:
-    """Writes what runs that were killed could not: their reports and incidents. The caller holds the deploy lock."""
-
-    def stream_for(path: Path) -> Stream:
-        return stack.stream(Journal(stack.archive.open_journal(path.stem)))
-
-    stack.archive.sweep()
-    return settle_killed(stack.archive, stack.incidents, stream_for)
 
 
 def _tunnel(settings: Settings) -> Iterator[Unsupported]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flawless.adapters.archive import Archive
 from flawless.core.errors import FlawlessError
 from flawless.manifest.location import find_manifest
+
+if TYPE_CHECKING:
+    from flawless.core.event import Stream
+    from flawless.wiring.stack import Stack
 
 
 def settle_when_free(config: Path | None, environment: str | None) -> None:
@@ -19,6 +24,18 @@ def settle_when_free(config: Path | None, environment: str | None) -> None:
     with suppress(FlawlessError, OSError):
         if killed_run(_archive(find_manifest(Path.cwd(), config).parent, environment)):
             _settle(config, environment)
+
+
+def settle(stack: Stack) -> list[Path]:
+    """Writes what runs that were killed could not: their reports and incidents. The caller holds the deploy lock."""
+    from flawless.deploy.deployment import settle_killed
+    from flawless.deploy.journal import Journal
+
+    def stream_for(path: Path) -> Stream:
+        return stack.stream(Journal(stack.archive.open_journal(path.stem)))
+
+    stack.archive.sweep()
+    return settle_killed(stack.archive, stack.incidents, stream_for)
 
 
 def killed_run(archive: Archive) -> str | None:
@@ -37,7 +54,6 @@ def _archive(root: Path, environment: str | None) -> Archive:
 
 
 def _settle(config: Path | None, environment: str | None) -> None:
-    from flawless.wiring.deploying import settle
     from flawless.wiring.stack import Stack
 
     stack = Stack.load(config, environment)
