@@ -164,6 +164,7 @@ class Group:
         await asyncio.gather(*(asyncio.shield(self._ups[other]) for other in plan.after if other in self._ups))
         kept = await self._kept(plan)
         running = kept or await self._start(plan)
+        self._prepare_for(name)
         self._note_service(plan, running, restarted=kept is None)
         self._spawned[name].set()
         self._endings[name] = asyncio.ensure_future(self._ending(name))
@@ -172,6 +173,12 @@ class Group:
         self.started[name] = running = replace(running, ready=True)
         if kept is None:
             self._stable[name] = asyncio.ensure_future(self._watch_stable(plan, running))
+
+    def _prepare_for(self, name: str) -> None:
+        """The keepers of those that wait for this one boot while it does."""
+        for other, plan in self.plans.items():
+            if name in plan.after:
+                self.keepers[other].prepare()
 
     async def _kept(self, plan: Plan) -> Running | None:
         """What runs and is left as it is; None when there is nothing to keep, or no longer."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flawless.core import ids
 from flawless.core.check import Outcome, Skipped
@@ -84,7 +84,7 @@ class Deploying:
             deploy_id,
             self.stack.name,
             self.stack.manifest.environment,
-            self.stack.versions(),
+            self._versions,
             os.getpid(),
             self.stack.embedded is not None,
             last.deploy_id if last else None,
@@ -113,6 +113,10 @@ class Deploying:
         return self._settings.database
 
     @cached_property
+    def _versions(self) -> dict[str, Any]:
+        return self.stack.versions()
+
+    @cached_property
     def _services(self) -> Services:
         return Services(self.stack)
 
@@ -131,7 +135,6 @@ class Deploying:
         return await self._planned[0]
 
     async def _plan(self, run: Run) -> Group:
-        self.stack.prepare()
         changes = await self._services.changes()
         run.note("changes", {"services": {one.name: _told(one) for one in changes}})
         return await self._services.group(run, changes, self._leaving)
@@ -182,7 +185,7 @@ class Deploying:
             from flawless.adapters import desired
 
             names = [*self._services.early(), *self._services.late()]
-            commit = self.stack.versions()["git_commit"]
+            commit = self._versions["git_commit"]
             good = desired.Desired(run.deploy_id, to_stamp(self.stack.clock.now()), commit, names)
             desired.write(self.stack.state, good)
 

@@ -190,12 +190,13 @@ class Stack:
         return bool(programs & {"node", "npm", "npx", "pnpm", "yarn"})
 
     def prepare(self, names: Collection[str] = ()) -> None:
-        """Keepers of the named services, or of all, boot while something else is done. `aclose` ends the unused."""
-        for name, keeper in self.keepers.items():
-            if not names or name in names:
-                keeper.prepare()
+        """Keepers of those that wait for nobody, of the named services or of all, boot while something else is done."""
+        for name, service in self.manifest.settings.services.items():
+            if not service.after and (not names or name in names):
+                self.keepers[name].prepare()
 
     async def aclose(self) -> None:
+        """Ends what was opened, and the keepers that were not needed after all."""
         for keeper in self.keepers.values():
             keeper.dismiss()
         await self.http.aclose()
