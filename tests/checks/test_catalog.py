@@ -20,6 +20,8 @@ EVERYTHING = """
 require = ["A"]
 [paths]
 writable = ["storage", "logs", "storage/*"]
+[public]
+ca_file = "authorities.pem"
 [database]
 url = "embedded"
 [database.migrate]
@@ -112,7 +114,7 @@ def test_what_is_asked_of_a_manifest(tmp_path: Path) -> None:
         *("port.free:backend", "port.free:frontend"),
         *("disk.writable:storage", "disk.writable:logs", "disk.writable:storage/*", "disk.writable:.flawless"),
         *("tool.installed:node", "tool.installed:curl", "tool.installed:make", "tool.installed:sh"),
-        "tool.installed:npx",
+        *("tool.installed:npx", "public.authorities"),
     ]
 
 

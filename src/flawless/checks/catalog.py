@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from flawless.checks.artefacts import ArtefactFresh
+from flawless.checks.certificate import AuthoritiesReadable
 from flawless.checks.disk import FolderWritable
 from flawless.checks.environment import (
     KeyModeRight,
@@ -105,6 +106,12 @@ CATALOG: Final = (
         "On the PATH of the child that wants it; a script's interpreter too.",
     ),
     Entry(
+        "public.authorities",
+        "the further certificate authorities can be read",
+        _PREFLIGHT,
+        "The file in public.ca_file, PEM; a certificate in it can be used.",
+    ),
+    Entry(
         "artefact.fresh",
         "a generated file is there and newer than its sources",
         _PREFLIGHT,
@@ -148,6 +155,19 @@ CATALOG: Final = (
         _GATE,
         "Every readiness probe, again and again for timeouts.stable; a second fall is flapping.",
     ),
+    Entry(
+        "public.resolves",
+        "the public name is found in DNS",
+        _GATE,
+        "By this machine, or pinned by public.resolve; else public.resolvers are asked whether others find it.",
+    ),
+    Entry(
+        "public.reachable",
+        "a public address is answered by this release, and by nobody else",
+        _GATE,
+        "public.requests to each host, never from a cache: whose each answer is, its status and JSON, the certificate, "
+        "the page's own scripts and styles.",
+    ),
 )
 """Every kind of check, in the order in which a deploy asks."""
 
@@ -168,6 +188,7 @@ def preflight(manifest: Manifest, surroundings: Surroundings) -> list[Check]:
         *_of_ports(manifest, surroundings.world),
         *_of_disk(manifest, surroundings.folders),
         *_of_tools(manifest, surroundings.find_program),
+        *_of_public(manifest),
     ]
 
 
@@ -208,6 +229,11 @@ def _of_tools(manifest: Manifest, find: FindProgram) -> list[Check]:
     for one in _wanted(manifest):
         wanted.setdefault(Path(one.program).name, []).append(one)
     return [ToolInstalled(name, tuple(all_), find) for name, all_ in wanted.items()]
+
+
+def _of_public(manifest: Manifest) -> list[Check]:
+    public = manifest.settings.public
+    return [AuthoritiesReadable(manifest.root, public.ca_file)] if public is not None and public.ca_file else []
 
 
 def _wanted(manifest: Manifest) -> Iterator[Wanted]:
