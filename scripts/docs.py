@@ -183,9 +183,9 @@ def tunnel() -> str:
     """docs/tunnel.md: every verdict on a tunnel, in the order in which they are tried."""
     return _document(
         "# Verdicts on a tunnel",
-        "What can be seen of a tunnel is looked at by itself: ten observations, each with evidence of its own. Together "
-        "they have one verdict: the first here whose observations are all as it says. Its code has a page in "
-        "[reasons.md](reasons.md), with what to do.",
+        "Ten things are looked at, each by itself and with evidence of its own. Together they have one verdict: the "
+        "first here whose observations are all as it says. Its code has a page in [reasons.md](reasons.md), with what "
+        "to do. `flawless tunnel status` shows all ten.",
         "A restart is made only where it can help, once, under the budget that every process of this machine shares.",
         "This page is generated from `src/flawless/core/tunnel.py`.",
         _table(("verdict", "when", "code", "restart"), map(_verdict, TABLE)),
