@@ -211,6 +211,18 @@ class Mortal(Answers):
         return super().get(path)
 
 
+class Site(Answers):
+    """A page with a script and a style of its own, each of its type."""
+
+    def get(self, path: str) -> Reply:
+        assets = {"/app.js": ("text/javascript", "'app'"), "/site.css": ("text/css", "body {}")}
+        return (200, *assets[path]) if path in assets else super().get(path)
+
+    def page(self) -> Reply:
+        head = '<link rel="stylesheet" href="/site.css"><script type="module" src="/app.js"></script>'
+        return 200, "text/html", f"<!doctype html><title>{self.name}</title>{head}"
+
+
 _ANSWERS: Final[dict[str, type[Answers]]] = {
     "ok": Answers,
     "html": Html,
@@ -227,6 +239,7 @@ _ANSWERS: Final[dict[str, type[Answers]]] = {
     "flapping": Flapping,
     "booting": Booting,
     "mortal": Mortal,
+    "site": Site,
 }
 
 
@@ -238,18 +251,21 @@ class Setup:
         self.host = "127.0.0.1"
         self.port = int(os.environ.get("PORT", "0"))
         self.answer = "ok"
+        self.echoes = False
         self.control: Path | None = None
         self.record: Path | None = None
         self.when_serving: list[Callable[[], object]] = []
 
 
-def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
-    """Status 0: no head of ours; what is there is sent, and the connection closed."""
+def _send(handler: BaseHTTPRequestHandler, reply: Reply, echo: str | None) -> None:
+    """Status 0: no head of ours; what is there is sent, and the connection closed. `echo`: the deploy's id."""
     status, kind, body = reply
     if status:
         handler.send_response(status)
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(body.encode())))
+        if echo is not None:
+            handler.send_header("X-Flawless-Deploy-Id", echo)
         handler.end_headers()
     handler.wfile.write(body.encode())
 
@@ -268,12 +284,13 @@ def serve(setup: Setup) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._note()
-            _send(self, present().get(self.path))
+            answers = present()
+            _send(self, answers.get(self.path.partition("?")[0]), answers.deploy_id if setup.echoes else None)
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self._note()
-            _send(self, present().post(self.path))
+            _send(self, present().post(self.path), None)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name http.server gives it
             pass
@@ -433,6 +450,11 @@ def _die_when_asked(setup: Setup, argument: str) -> None:
     setup.answer = "mortal"
 
 
+def _echo(setup: Setup, _argument: str) -> None:
+    """Every answer carries the deploy's id in its head."""
+    setup.echoes = True
+
+
 def _set(field: str, convert: Callable[[str], object] = str) -> Callable[[Setup, str], None]:
     return lambda setup, argument: setattr(setup, field, convert(argument))
 
@@ -465,6 +487,7 @@ _STEPS: Final[dict[str, Callable[[Setup, str], None]]] = {
     "flap": _flap,
     "at-first": _boot,
     "mortal": _die_when_asked,
+    "echo": _echo,
 }
 
 

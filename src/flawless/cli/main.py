@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shlex
 import sys
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 import click
@@ -19,7 +22,7 @@ USAGE: Final = 64
 VERBS: Final = {
     "check": "Ask the preflight checks; nothing is changed.",
     "config": "Show, validate or describe the manifest.",
-    "db": "The embedded database: url, psql, start, stop.",
+    "db": "The embedded database: url, psql, start, stop, remove.",
     "deploy": "Bring the stack up, verified.",
     "explain": "A reason code: what it means, how it is found, what to do.",
     "incidents": "What went wrong: list, show, note, resolve, export.",
@@ -83,7 +86,7 @@ def flawless(context: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process. Only here does an error become an exit code."""
     ensure_open()
-    sys.exit(run(arguments))
+    _end(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -104,7 +107,16 @@ def run(arguments: list[str] | None = None) -> int:
         from flawless.cli.failure import show
         from flawless.core.fault import fault
 
-        told = error if isinstance(error, FlawlessError) else fault(error)
-        show(told, sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        told = error if isinstance(error, FlawlessError) else fault(error, shlex.join(["flawless", *words]))
+        show(told, words)
         return told.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _end(code: int) -> NoReturn:
+    """At once: the interpreter would give its memory back piece by piece, a tenth of a second after a deploy."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, FlawlessError):  # after a good end nothing is left to write: `run` looks at that
+            stream.flush()
+    os._exit(code)

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from flawless.core.secret import Secret
+
+TUNNEL: Final = "tunnel"
+"""The name, and the role, of the service that the table [tunnel] is run as."""
 
 
 class ServiceState(StrEnum):
@@ -117,6 +120,9 @@ class Keeper(Protocol):
     async def look(self) -> Running | None:
         """What is there now; None when no keeper lives and no process of ours is left."""
 
+    def prepare(self) -> None:
+        """Boots the keeper that `start` will need, where none lives. It costs no time, and starts nothing of ours."""
+
     async def start(self, launch: Launch) -> Running:
         """Starts a new process, always. What runs already is stopped first and kept for `revert`."""
 
@@ -139,6 +145,9 @@ class Keeper(Protocol):
 
     async def resume(self) -> Running:
         """Starts what is held as it was."""
+
+    async def restart(self) -> Running:
+        """Ends what runs and starts the same anew, from what it was started from."""
 
     async def mark(self, *, ready: bool) -> None:
         """What a gate found out about readiness."""

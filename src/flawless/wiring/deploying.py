@@ -9,16 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flawless.core import ids
 from flawless.core.check import Outcome, Skipped
 from flawless.core.clock import to_stamp
-from flawless.core.event import Reader, RunStarted, Stream
+from flawless.core.event import Reader, RunStarted
 from flawless.core.phase import Phase
 from flawless.core.service import Change
 from flawless.core.settings import DatabaseSettings, ExternalInterface, MigrationTool, Settings, TunnelProvider
-from flawless.deploy.deployment import Deployment, settle_killed
+from flawless.deploy.deployment import Deployment
 from flawless.deploy.journal import Journal
 from flawless.deploy.leaving import Leaving
 from flawless.deploy.migrate import ApplicationMigrations
@@ -31,8 +31,9 @@ from flawless.deploy.steps.services import ReadyBackends, StartBackends, StartFr
 from flawless.deploy.steps.success import ConfirmEndState
 from flawless.deploy.steps.undeclared import SkipUndeclared, Unsupported
 from flawless.manifest.environment import tool_environment
-from flawless.wiring import preflight
+from flawless.wiring import given_up, preflight
 from flawless.wiring.services import Services
+from flawless.wiring.settling import settle
 
 if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
@@ -83,7 +84,7 @@ class Deploying:
             deploy_id,
             self.stack.name,
             self.stack.manifest.environment,
-            self.stack.versions(),
+            self._versions,
             os.getpid(),
             self.stack.embedded is not None,
             last.deploy_id if last else None,
@@ -100,7 +101,7 @@ class Deploying:
             Phase.FRONTEND_START: StartFrontends(self._group, late),
             Phase.TUNNEL_START_OR_VERIFY: SkipUndeclared(list(_tunnel(self._settings))),
             Phase.EXTERNAL_VERIFY: SkipUndeclared(list(_external(self._settings))),
-            Phase.SUCCESS: ConfirmEndState(self._group, self.stack.keepers, self._leaving, self._last_questions),
+            Phase.SUCCESS: ConfirmEndState(self._group, self._leaving, self._last_questions),
         }
 
     @property
@@ -110,6 +111,10 @@ class Deploying:
     @property
     def _database(self) -> DatabaseSettings | None:
         return self._settings.database
+
+    @cached_property
+    def _versions(self) -> dict[str, Any]:
+        return self.stack.versions()
 
     @cached_property
     def _services(self) -> Services:
@@ -180,9 +185,10 @@ class Deploying:
             from flawless.adapters import desired
 
             names = [*self._services.early(), *self._services.late()]
-            commit = self.stack.versions()["git_commit"]
+            commit = self._versions["git_commit"]
             good = desired.Desired(run.deploy_id, to_stamp(self.stack.clock.now()), commit, names)
             desired.write(self.stack.state, good)
+            given_up.end(self.stack, None, by=f"deploy {run.deploy_id}")
 
         return remember
 
@@ -232,16 +238,6 @@ def migration_tool(stack: Stack) -> Migrations | None:
     tool = Alembic(directory) if alembic else MigrationCommand(settings.apply, settings.pending)
     limit = stack.manifest.settings.timeouts.migrate
     return ApplicationMigrations(settings.tool, Migrator(tool, around), stack.direct_url, limit)
-
-
-def settle(stack: Stack) -> list[Path]:
-    """Writes what runs that were killed could not: their reports and incidents. The caller holds the deploy lock."""
-
-    def stream_for(path: Path) -> Stream:
-        return stack.stream(Journal(stack.archive.open_journal(path.stem)))
-
-    stack.archive.sweep()
-    return settle_killed(stack.archive, stack.incidents, stream_for)
 
 
 def _tunnel(settings: Settings) -> Iterator[Unsupported]:

@@ -15,6 +15,7 @@ from flawless.core.event import Effected, Intended, Reader
 from flawless.core.service import Change, Keeper, Running
 from flawless.deploy.lifecycle import bring_up, restarts, starts, take_down, with_dependencies
 from flawless.deploy.run import Run
+from flawless.wiring import given_up
 from flawless.wiring.services import Services
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ class Lifecycle:
         """Starts the named services, or all, and what they wait for; what was done with each."""
         chosen = self._chosen(names)
         changes = starts(chosen, await self._running(chosen))
-        return await self._bring_up(changes)
+        return await self._bring_up(changes, "flawless start")
 
     async def restart(self, names: Sequence[str]) -> list[Change]:
         """Stops and starts the named services, or all."""
         chosen = self._chosen(names)
         changes = restarts(chosen, names or chosen, await self._running(chosen))
-        return await self._bring_up(changes)
+        return await self._bring_up(changes, "flawless restart")
 
     async def stop(self, names: Sequence[str], *, everything: bool) -> list[str]:
         """Stops the named services, or all; with `everything` also the embedded database. Who had been up."""
@@ -48,7 +49,7 @@ class Lifecycle:
         }
         if not names:
             keepers |= self.stack.leaving()
-        after = {name: service.after for name, service in self.stack.manifest.settings.services.items()}
+        after = {name: service.after for name, service in self.stack.manifest.services.items()}
         run = self._run()
         stopped = await take_down(run, keepers, after)
         desired.change(self.stack.state, stop=list(keepers))
@@ -62,8 +63,9 @@ class Lifecycle:
         run.tell(Effected("stop", "embedded database"))
         return ["embedded database"]
 
-    async def _bring_up(self, changes: Sequence[Change]) -> list[Change]:
+    async def _bring_up(self, changes: Sequence[Change], order: str) -> list[Change]:
         run = self._run()
+        self.stack.prepare([one.name for one in changes])
         if self.stack.embedded is not None:
             await self.stack.embedded.ensure_running()
             self.stack.learn_database_password()
@@ -72,6 +74,7 @@ class Lifecycle:
         names = [one.name for one in changes]
         await bring_up(run, group, names)
         desired.change(self.stack.state, start=names)
+        given_up.end(self.stack, names, by=order)
         return list(changes)
 
     async def _running(self, names: Sequence[str]) -> dict[str, Running | None]:
@@ -81,13 +84,13 @@ class Lifecycle:
     def _chosen(self, names: Sequence[str]) -> list[str]:
         self._known(names)
         services = Services(self.stack)
-        everything = [*services.early(), *services.late()]
-        after = {name: service.after for name, service in self.stack.manifest.settings.services.items()}
+        everything = [*services.early(), *services.late(), *services.tunnel()]
+        after = {name: service.after for name, service in self.stack.manifest.services.items()}
         wanted = with_dependencies(names or everything, after)
         return [name for name in everything if name in wanted]
 
     def _known(self, names: Sequence[str]) -> None:
-        declared = list(self.stack.manifest.settings.services)
+        declared = list(self.stack.manifest.services)
         unknown = [name for name in names if name not in declared]
         if not unknown:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,7 +138,7 @@ class Stack:
     @cached_property
     def keepers(self) -> Mapping[str, KeptService]:
         """The declared services, in the manifest's order."""
-        return {name: self.keeper(name) for name in self.manifest.settings.services}
+        return {name: self.keeper(name) for name in self.manifest.services}
 
     def leaving(self) -> dict[str, KeptService]:
         """Services that still have a process of ours and are no longer in the manifest."""
@@ -186,10 +186,19 @@ class Stack:
         return versions(self.manifest.root, uses_node=self._uses_node())
 
     def _uses_node(self) -> bool:
-        programs = {Path(service.command[0]).name for service in self.manifest.settings.services.values()}
+        programs = {Path(service.command[0]).name for service in self.manifest.services.values()}
         return bool(programs & {"node", "npm", "npx", "pnpm", "yarn"})
 
+    def prepare(self, names: Collection[str] = ()) -> None:
+        """Keepers of those that wait for nobody, of the named services or of all, boot while something else is done."""
+        for name, service in self.manifest.settings.services.items():
+            if not service.after and (not names or name in names):
+                self.keepers[name].prepare()
+
     async def aclose(self) -> None:
+        """Ends what was opened, and the keepers that were not needed after all."""
+        for keeper in self.keepers.values():
+            keeper.dismiss()
         await self.http.aclose()
 
 

@@ -1,0 +1,117 @@
+"""A tunnel and a public name for a stack: the edge, cloudflared's configuration, and cloudflareds that are not ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from support.edge import Edge, NamedTunnel
+from support.stacks import LIMIT, Stack, until
+
+HOSTNAME: Final = "app.example.org"
+PROGRAM: Final = str(Path(__file__).resolve().with_name("cloudflared.py"))
+COMMAND: Final = (sys.executable, PROGRAM)
+"""For `[tunnel] command`, and the beginning of every cloudflared here."""
+
+
+def write_config(path: Path, tunnel: NamedTunnel, rules: Sequence[Mapping[str, Any]], **keys: Any) -> Path:
+    """A configuration file of cloudflared, with the credentials beside it. `keys`: further ones, `stand_in` say."""
+    credentials = path.with_name(f"{tunnel.id}.json")
+    credentials.write_text(tunnel.credentials, encoding="utf-8")
+    named = {name.replace("_", "-"): value for name, value in keys.items()}
+    content = {"tunnel": tunnel.id, "credentials-file": str(credentials), "ingress": list(rules), **named}
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def rules_to(service: str, hostname: str = HOSTNAME) -> list[dict[str, str]]:
+    """The usual rules: the name to that service, everything else 404."""
+    return [{"hostname": hostname, "service": service}, {"service": "http_status:404"}]
+
+
+def declare(
+    stack: Stack,
+    public: Edge,
+    *,
+    hostname: str = HOSTNAME,
+    service: str = "frontend",
+    rules: Sequence[Mapping[str, Any]] | None = None,
+    with_token: bool = False,
+    checks: Sequence[Mapping[str, Any]] | None = None,
+    **keys: Any,
+) -> NamedTunnel:
+    """[tunnel] and [public] of the manifest, for a name that leads to `service`, whose answers carry the deploy's id.
+
+    `keys`: further keys of cloudflared's own file. With a token the rules come from the edge.
+    """
+    if service not in stack.manifest["services"]:
+        stack.service(service, "answer=site", "echo", role="frontend")
+    rules = rules_to(f"http://127.0.0.1:{stack.port(service)}", hostname) if rules is None else rules
+    tunnel = public.tunnel(hostname, rules=rules)
+    table = {"hostname": hostname, "command": list(COMMAND), "metrics": f"127.0.0.1:{stack.port('metrics')}"}
+    if with_token:
+        (stack.folder / ".env").write_text(f"TUNNEL_TOKEN={tunnel.token}\n", encoding="utf-8")
+        table["token"] = "${TUNNEL_TOKEN}"
+    else:
+        config = write_config(stack.folder / "config.yml", tunnel, rules, edge=public.address, **keys)
+        table["config"] = str(config)
+    asked = [{"url": public.url(hostname), "status": 200}] if checks is None else list(checks)
+    stack.manifest["tunnel"] = table
+    stack.manifest["public"] = {"checks": asked, "resolve": public.resolve, "ca_file": str(public.ca_file)}
+    return tunnel
+
+
+@contextmanager
+def cloudflared(
+    public: Edge,
+    *arguments: str,
+    folder: Path,
+    command: Sequence[str] = COMMAND,
+    environment: Mapping[str, str] | None = None,
+    connected: bool = True,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A cloudflared that is nobody's but the test's: `tunnel --config F run`, say. It prints into cloudflared.log.
+
+    When `connected`, the edge has it when the block begins. It is gone afterwards, frozen or not.
+    """
+    before = {one.id for one in public.connectors}
+    clean = {"PATH": os.environ["PATH"], "HOME": str(folder), "TUNNEL_EDGE": public.address, **(environment or {})}
+    with (folder / "cloudflared.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*command, *arguments], cwd=folder, env=clean, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        if connected:
+            public.wait_for(lambda: {one.id for one in public.connectors} - before)
+        yield process
+    finally:
+        process.kill()
+        process.wait(LIMIT)
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """That process does nothing in the block, and goes on after it, when it is still there."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # it was restarted meanwhile: that is what some tests want
+            os.kill(pid, signal.SIGCONT)
+
+
+def until_connected(public: Edge, count: int = 1) -> None:
+    """So many cloudflareds are registered."""
+    public.wait_for(lambda: len(public.connectors) >= count)
+
+
+def until_gone(public: Edge) -> None:
+    until(lambda: not public.connectors, "no cloudflared is registered any more")
