@@ -70,6 +70,7 @@ class Sample:
     strict: bool = False
     replies: list[Reply] = field(default_factory=list)
     sent: int = 0
+    _counted: Counter[Weight] = field(default_factory=Counter, repr=False)
 
     def send(self) -> bool:
         """Whether one more is asked for; counted as sent."""
@@ -79,6 +80,7 @@ class Sample:
 
     def add(self, reply: Reply) -> None:
         self.replies.append(reply)
+        self._counted[reply.weight] += 1
 
     def of(self, weight: Weight) -> list[Reply]:
         return [one for one in self.replies if one.weight is weight]
@@ -86,7 +88,7 @@ class Sample:
     @property
     def is_decided(self) -> bool:
         """Whether further answers could not make it pass. A share is told from at least 20."""
-        counted = Counter(one.weight for one in self.replies)
+        counted = self._counted
         if counted[Weight.HARD] or counted[Weight.BLIP] > tolerated(self.wanted):
             return True
         if counted[Weight.FOREIGN]:
