@@ -28,13 +28,16 @@ def settle_when_free(config: Path | None, environment: str | None) -> None:
 
 def settle(stack: Stack) -> list[Path]:
     """Writes what runs that were killed could not: their reports and incidents. The caller holds the deploy lock."""
-    from flawless.deploy.deployment import settle_killed
-    from flawless.deploy.journal import Journal
+    from flawless.deploy.journal import Journal, is_ended
+
+    stack.archive.sweep()
+    if all(is_ended(path.read_bytes()) for path in stack.archive.journals()):
+        return []
+    from flawless.deploy.deployment import settle_killed  # only now: most often there is nothing to settle
 
     def stream_for(path: Path) -> Stream:
         return stack.stream(Journal(stack.archive.open_journal(path.stem)))
 
-    stack.archive.sweep()
     return settle_killed(stack.archive, stack.incidents, stream_for)
 
 
