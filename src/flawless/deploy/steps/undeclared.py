@@ -21,6 +21,9 @@ class Unsupported:
     optional: bool = False
     declared: bool = True
 
+    def finding(self) -> Finding:
+        return Finding(self.id, self.claim, Skipped(self.because, declared=self.declared), 0.0, self.optional)
+
 
 @dataclass(frozen=True, slots=True)
 class SkipUndeclared:
@@ -30,6 +33,5 @@ class SkipUndeclared:
 
     async def run(self, run: Run) -> Outcome:
         for part in self.parts:
-            skipped = Skipped(part.because, declared=part.declared)
-            run.record(Finding(part.id, part.claim, skipped, 0.0, part.optional))
+            run.record(part.finding())
         return Skipped("; ".join(f"{part.id}: {part.because}" for part in self.parts) or NOT_DECLARED)
