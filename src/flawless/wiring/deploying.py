@@ -36,7 +36,7 @@ from flawless.manifest.environment import tool_environment
 from flawless.wiring import given_up, preflight
 from flawless.wiring.services import Services
 from flawless.wiring.settling import settle
-from flawless.wiring.tunnel import TunnelOf
+from flawless.wiring.tunnel import TunnelOf, left_to_others
 
 if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
@@ -152,7 +152,7 @@ class Deploying:
         return await self._planned[0]
 
     async def _plan(self, run: Run) -> Group:
-        changes = await self._services.changes()
+        changes = await left_to_others(self.stack, await self._services.changes())
         run.note("changes", {"services": {one.name: _told(one) for one in changes}})
         group = await self._services.group(run, changes, self._leaving)
         run.ends_with(group.aclose)
