@@ -18,7 +18,6 @@ from flawless.deploy.lifecycle import bring_up, restarts, starts, take_down, wit
 from flawless.deploy.run import Run
 from flawless.wiring import given_up
 from flawless.wiring.services import Services
-from flawless.wiring.tunnel import TunnelOf
 
 if TYPE_CHECKING:
     from flawless.wiring.stack import Stack
@@ -93,7 +92,11 @@ class Lifecycle:
 
     async def _ours(self, chosen: list[str], names: Sequence[str]) -> list[str]:
         """Without a tunnel that somebody else runs. Raises CommandFailed when just that is asked for."""
-        foreign = await TunnelOf(self.stack).foreign() if TUNNEL in chosen else None
+        if TUNNEL not in chosen:
+            return chosen
+        from flawless.wiring.tunnel import TunnelOf
+
+        foreign = await TunnelOf(self.stack).foreign()
         if foreign is None:
             return chosen
         if TUNNEL in names:
