@@ -266,13 +266,14 @@ def test_the_command_ready_asks_the_metrics_port(world: World) -> None:
 
 def test_with_a_token_the_rules_come_from_the_edge(world: World) -> None:
     """Just after the registration: 503 between; then with the version of the dashboard, and new ones at any time."""
-    world.public.configuration_takes = 0.3
+    world.public.configuration_takes = 60
     tunnel = world.public.tunnel(HOSTNAME, rules=rules_to(world.service))
     with cloudflared(
         world.public, *world.flags, "tunnel", "run", folder=world.folder, environment={"TUNNEL_TOKEN": tunnel.token}
     ):
         until(world.is_listening, "the metrics port opens")
         assert visit(world.public, HOSTNAME).status == 503
+        world.public.push(tunnel.id, tunnel.rules, 1)
         until(lambda: metrics_json(world.port, "/config")["version"] == 1, "the rules are there")
         assert visit(world.public, HOSTNAME).status == 200
         world.public.push(tunnel.id, [{"service": "nonsense"}], 2)

@@ -223,6 +223,7 @@ class Edge:
         self._behaviours: dict[str, tuple[Behaviour, ...]] = {}
         self._connectors: dict[str, Connector] = {}
         self._virtual: dict[str, list[Callable[[Asked], Reply]]] = {}
+        self._configuring: list[threading.Thread] = []
         self._turn = itertools.count()
         self._authority = trustme.CA()
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -238,6 +239,8 @@ class Edge:
         for listener in (self._front, self._back):
             if listener is not None:
                 listener.close()
+        for thread in self._configuring:
+            thread.join(LIMIT)
 
     # --- where it is ---
 
@@ -444,9 +447,14 @@ class Edge:
             connector._links.append(link)
             self._changed.notify_all()
         if hello["isToken"] and hello["index"] == 0:
-            self.ending.wait(self.configuration_takes)
-            link.send(_configuration(self._tunnels[tunnel_id].rules, 1))
+            self._configuring.append(threading.Thread(target=self._configure, args=(link, tunnel_id), daemon=True))
+            self._configuring[-1].start()
         return connector
+
+    def _configure(self, link: _Link, tunnel_id: str) -> None:
+        if not self.ending.wait(self.configuration_takes):
+            with suppress(OSError):  # it may be gone by then
+                link.send(_configuration(self._tunnels[tunnel_id].rules, 1))
 
     def _relay(self, connector: Connector, link: _Link, lines: Any) -> None:
         for line in lines:
