@@ -6,13 +6,18 @@ import ast
 import importlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from flawless import checks
 from flawless.adapters import supervision
 from flawless.adapters.sockets import SystemSockets, is_free
 from flawless.checks.catalog import CATALOG, Occasion, Surroundings, artefacts, preflight
 from flawless.checks.ports import World
+from flawless.core.check import Skipped
+from flawless.core.connector import Connector
 from support.manifests import manifest_in
 
 EVERYTHING = """
@@ -41,7 +46,11 @@ port = 3000
 [services.worker]
 role = "worker"
 command = ["node", "worker.js"]
+[tunnel]
+hostname = "app.example.org"
 """
+pytestmark = pytest.mark.anyio
+
 ID = re.compile(r"[a-z]+\.[a-z]+(:.+)?")
 ANSWERED_BY_A_STEP = {"migrations.applied"}
 """The step that applies migrations answers for them: asking and applying are one act under one lock."""
@@ -112,7 +121,8 @@ def test_what_is_asked_of_a_manifest(tmp_path: Path) -> None:
         *("port.free:backend", "port.free:frontend"),
         *("disk.writable:storage", "disk.writable:logs", "disk.writable:storage/*", "disk.writable:.flawless"),
         *("tool.installed:node", "tool.installed:curl", "tool.installed:make", "tool.installed:sh"),
-        "tool.installed:npx",
+        *("tool.installed:cloudflared", "tool.installed:npx"),
+        "tunnel.configured",
     ]
 
 
@@ -122,3 +132,14 @@ def test_claims_are_sentences(tmp_path: Path) -> None:
     for check in [*preflight(manifest, surroundings(tmp_path)), *artefacts(manifest).values()]:
         assert check.claim
         assert not check.optional
+
+
+async def test_a_tunnel_that_runs_needs_no_program(tmp_path: Path) -> None:
+    """A cloudflared that somebody else runs is verified, not started: nobody misses the program here."""
+    other = Connector(1, 0.0, "root", ("cloudflared", "tunnel", "run"))
+    around = replace(surroundings(tmp_path), connectors=lambda: [other])
+    checks = preflight(manifest_in(tmp_path, EVERYTHING), around)
+    [tool] = [one for one in checks if one.id == "tool.installed:cloudflared"]
+    outcome = await tool.ask(1)
+    assert isinstance(outcome, Skipped)
+    assert "pid 1 " in outcome.because

@@ -133,7 +133,7 @@ def test_a_ready_service_makes_the_stack_healthy(flawless: Say, project: Path, p
             }
         ],
         "database": {"ready": None, "latency_ms": None, "embedded": False},
-        "tunnel": {"verdict": None},
+        "tunnel": {"verdict": None, "code": None, "at": None},
         "incidents": {"open": 0, "critical": 0},
     }
     assert (text.exit_code, text.err) == (0, "")

@@ -391,7 +391,7 @@ async def _confirm(stage: Stage, database: Callable[[], Sequence[Check]]) -> Out
     async def group(run: Run) -> Group:
         return stage.group
 
-    return await ConfirmEndState(group, stage.keepers, stage.leaving, database).run(stage.run)
+    return await ConfirmEndState(group, stage.leaving, database).run(stage.run)
 
 
 async def test_a_replacement_is_taken_back_through_the_same_gate(stage: Stage) -> None:

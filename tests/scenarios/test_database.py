@@ -257,7 +257,8 @@ def test_a_migration_tool_that_is_not_supported_yet_is_said_so(stack: Stack, dat
 def test_what_is_declared_and_not_supported_yet_makes_the_deploy_partial(stack: Stack) -> None:
     """A tunnel and an external interface: SKIP with the reason, exit 2, and the release serves."""
     stack.backend()
-    (stack.folder / "tunnel.yml").write_text("ingress: []\n")
+    rules = "ingress: [{service: 'http://127.0.0.1:3001'}]"
+    (stack.folder / "tunnel.yml").write_text(f"tunnel: shop\ntoken-file: token\n{rules}\n")
     stack.environment["STRIPE_KEY"] = "sk_test_4eC39HqLyjWDarjtT1zdp7dc"
     stack.manifest["tunnel"] = {
         "provider": "cloudflared",

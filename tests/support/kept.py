@@ -90,6 +90,14 @@ class FakeKeeper:
         self._order("resume")
         return up(self.name)
 
+    async def restart(self) -> Running:
+        self._order("restart")
+        self._pid += 1
+        self._gone.set()
+        self._gone = asyncio.Event()
+        self.now = up(self.name, pid=self._pid)
+        return self.now
+
     async def mark(self, *, ready: bool) -> None:
         self.marked.append(ready)
 

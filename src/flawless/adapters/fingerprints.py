@@ -70,6 +70,8 @@ def ensure_key(state: Path) -> bytes:
 
 
 def _code(parts: Parts) -> str:
+    if parts.directory in parts.excluded:
+        return _digest(())  # a program that is not of this stack
     known = git.contents(parts.directory)
     files = known if known is not None else dict(_walked(parts))
     return _digest(

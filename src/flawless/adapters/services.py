@@ -86,6 +86,11 @@ class KeptService:
     async def resume(self) -> Running:
         return self._running(await (await self._client()).resume(), keeper_lives=True)
 
+    async def restart(self) -> Running:
+        record = await (await self._client()).restart()
+        self._pid = record.child.pid if record.child else None
+        return self._running(record, keeper_lives=True)
+
     async def mark(self, *, ready: bool) -> None:
         await (await self._client()).ready(value=ready, pid=self._pid)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +22,9 @@ from flawless.checks.environment import (
 )
 from flawless.checks.ports import PortFree, PortTable, World
 from flawless.checks.tools import FindProgram, ToolInstalled, Wanted
+from flawless.checks.tunnel_config import TunnelConfigured, declared
 from flawless.core.check import Check, Failed
+from flawless.core.connector import Connector
 from flawless.core.settings import ExecProbe, ServiceSettings
 from flawless.manifest import Manifest, child_environment
 from flawless.manifest.environment import tool_environment
@@ -105,6 +107,12 @@ CATALOG: Final = (
         "On the PATH of the child that wants it; a script's interpreter too.",
     ),
     Entry(
+        "tunnel.configured",
+        "cloudflared has what it needs to carry the public name",
+        _PREFLIGHT,
+        "A token, or a file with credentials, rules that cloudflared takes, and among them one for the name.",
+    ),
+    Entry(
         "artefact.fresh",
         "a generated file is there and newer than its sources",
         _PREFLIGHT,
@@ -154,11 +162,15 @@ CATALOG: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the preflight questions need beside the manifest. `folders`: those Flawless itself writes in."""
+    """What the preflight questions need beside the manifest. `folders`: those Flawless itself writes in.
+
+    `connectors`: the cloudflared processes of this machine that are not ours.
+    """
 
     world: World
     find_program: FindProgram
     folders: tuple[Path, ...]
+    connectors: Callable[[], Sequence[Connector]] = tuple
 
 
 def preflight(manifest: Manifest, surroundings: Surroundings) -> list[Check]:
@@ -167,7 +179,8 @@ def preflight(manifest: Manifest, surroundings: Surroundings) -> list[Check]:
         *_of_environment(manifest),
         *_of_ports(manifest, surroundings.world),
         *_of_disk(manifest, surroundings.folders),
-        *_of_tools(manifest, surroundings.find_program),
+        *_of_tools(manifest, surroundings),
+        *_of_tunnel(manifest),
     ]
 
 
@@ -202,15 +215,20 @@ def _of_disk(manifest: Manifest, folders: tuple[Path, ...]) -> list[Check]:
     return [FolderWritable(manifest.root, name) for name in named.values()]
 
 
-def _of_tools(manifest: Manifest, find: FindProgram) -> list[Check]:
+def _of_tunnel(manifest: Manifest) -> list[Check]:
+    tunnel = declared(manifest)
+    return [] if tunnel is None else [TunnelConfigured(tunnel)]
+
+
+def _of_tools(manifest: Manifest, surroundings: Surroundings) -> list[Check]:
     """A check a program, however many want it."""
     wanted: dict[str, list[Wanted]] = {}
-    for one in _wanted(manifest):
+    for one in _wanted(manifest, surroundings.connectors):
         wanted.setdefault(Path(one.program).name, []).append(one)
-    return [ToolInstalled(name, tuple(all_), find) for name, all_ in wanted.items()]
+    return [ToolInstalled(name, tuple(all_), surroundings.find_program) for name, all_ in wanted.items()]
 
 
-def _wanted(manifest: Manifest) -> Iterator[Wanted]:
+def _wanted(manifest: Manifest, connectors: Callable[[], Sequence[Connector]]) -> Iterator[Wanted]:
     for name, service in manifest.settings.services.items():
         yield from _of_service(manifest, name, service)
     path = _path(tool_environment(manifest))
@@ -220,6 +238,9 @@ def _wanted(manifest: Manifest) -> Iterator[Wanted]:
         for key, argv in (("apply", migrate.apply), ("pending", migrate.pending)):
             if argv:
                 yield Wanted(argv[0], manifest.root / migrate.directory, path, f"database.migrate.{key}")
+    tunnel = manifest.settings.tunnel
+    if tunnel is not None and declared(manifest) is not None:
+        yield Wanted(tunnel.command[0], manifest.root, path, "tunnel.command", _runs_already(connectors))
     for name, artefact in manifest.settings.artefacts.items():
         if artefact.build:
             by = f"artefacts.{name}.build"
@@ -236,6 +257,11 @@ def _of_service(manifest: Manifest, name: str, service: ServiceSettings) -> Iter
     for probe in (*service.ready, service.live):
         if isinstance(probe, ExecProbe):
             yield Wanted(probe.exec[0], directory, path, f"a probe of services.{name}")
+
+
+def _runs_already(connectors: Callable[[], Sequence[Connector]]) -> Callable[[], str | None]:
+    """A cloudflared that somebody else runs, perhaps in a container, is verified and not started."""
+    return lambda: next((f"a cloudflared runs already: {one}" for one in connectors()), None)
 
 
 def _needless(check: ArtefactFresh) -> Callable[[], str | None]:

@@ -17,6 +17,7 @@ from flawless.core.reason import Reason
 from flawless.core.service import ServiceState
 
 if TYPE_CHECKING:
+    from flawless.adapters.tunnel_record import TunnelRecord
     from flawless.wiring.status import Picture, Seen
 
 _EXIT_CODES: Final = {"healthy": 0, "degraded": 2, "down": 3, "not_running": 3, "unknown": 4}
@@ -67,7 +68,11 @@ def to_json(picture: Picture) -> dict[str, Any]:
             "latency_ms": picture.latency_ms,
             "embedded": picture.outline.embedded,
         },
-        "tunnel": {"verdict": None},
+        "tunnel": {
+            "verdict": picture.tunnel.verdict if picture.tunnel else None,
+            "code": picture.tunnel.code if picture.tunnel else None,
+            "at": picture.tunnel.at if picture.tunnel else None,
+        },
         "incidents": {"open": picture.incidents["open"], "critical": picture.incidents["critical"]},
     }
 
@@ -170,6 +175,8 @@ def _facts(picture: Picture, now: datetime) -> Iterator[tuple[str, str, str]]:
     if picture.killed:
         yield "killed", f"deploy {picture.killed} was killed before its end; its report is not written yet", "red"
     yield "last deploy", *_last_deploy(picture, now)
+    if picture.tunnel:
+        yield "tunnel", *_tunnel(picture.tunnel, now)
     counts = picture.incidents
     critical = f", {counts['critical']} critical" if counts["critical"] else ""
     yield (
@@ -177,6 +184,12 @@ def _facts(picture: Picture, now: datetime) -> Iterator[tuple[str, str, str]]:
         f"{counts['open']} open{critical}" if counts["open"] else "none open",
         "red" if counts["critical"] else "yellow" if counts["open"] else "",
     )
+
+
+def _tunnel(last: TunnelRecord, now: datetime) -> tuple[str, str]:
+    """What was last found out; nobody is asked for it now."""
+    said = f"{last.code}: {last.verdict}" if last.code else f"{last.hostname} led here"
+    return f"{said}, {for_long(last.at, now)} ago", "red" if last.code else "green"
 
 
 def _last_deploy(picture: Picture, now: datetime) -> tuple[str, str]:
@@ -214,6 +227,8 @@ def _unreadable(picture: Picture) -> str:
 def _cures(picture: Picture) -> Iterator[str]:
     if picture.database_ready is False:
         yield "start the database: flawless db start"
+    if picture.tunnel and picture.tunnel.code:
+        yield "look at the tunnel again: flawless tunnel status"
     for one in picture.services:
         if not one.is_ready:
             yield f"see what {one.name} printed: flawless logs {one.name}"

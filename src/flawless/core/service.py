@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from flawless.core.secret import Secret
+
+TUNNEL: Final = "tunnel"
+"""The name, and the role, of the service that the table [tunnel] is run as."""
 
 
 class ServiceState(StrEnum):
@@ -139,6 +142,9 @@ class Keeper(Protocol):
 
     async def resume(self) -> Running:
         """Starts what is held as it was."""
+
+    async def restart(self) -> Running:
+        """Ends what runs and starts the same anew, from what it was started from."""
 
     async def mark(self, *, ready: bool) -> None:
         """What a gate found out about readiness."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -39,6 +39,8 @@ class Role(StrEnum):
     FRONTEND = "frontend"
     PROXY = "proxy"
     WORKER = "worker"
+    TUNNEL = "tunnel"
+    """Not for a manifest to say: what the table [tunnel] is run as."""
 
 
 class MigrationTool(StrEnum):
@@ -163,6 +165,10 @@ Statuses: TypeAlias = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
 ]
 VariableName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+if TYPE_CHECKING:
+    DeclaredRole: TypeAlias = Role
+else:  # what a manifest may say; the tunnel's is given by the table [tunnel] alone
+    DeclaredRole = Literal[Role.BACKEND, Role.FRONTEND, Role.PROXY, Role.WORKER]
 ServiceName: TypeAlias = Annotated[str, Field(pattern=SERVICE_NAME)]
 
 
@@ -320,7 +326,7 @@ class RestartSettings(Table):
 class ServiceSettings(Table):
     """One process of the stack."""
 
-    role: Role = Field(description="What it is for.")
+    role: DeclaredRole = Field(description="What it is for.")
     # Both may have secrets put in, and are therefore in no repr.
     command: Command = Field(repr=False, description="The program and its arguments, never a shell string.")
     directory: str = Field(default=".", description="Where it is run.")

@@ -127,7 +127,10 @@ class Seen(Generic[State_co]):
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What this machine knows of the tunnel. `since`: seconds since the epoch at which the process was started."""
+    """What this machine knows of the tunnel. `since`: seconds since the epoch at which the process was started.
+
+    `connector`: the id by which the edge knows this very process, another at every start; empty where it is not seen.
+    """
 
     configuration: Seen[Configuration]
     process: Seen[Process]
@@ -139,6 +142,7 @@ class Local:
     origin: Seen[Origin]
     pid: int | None = None
     since: float | None = None
+    connector: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class Group:
     _spawned: dict[str, asyncio.Event] = field(default_factory=dict)
     _endings: dict[str, asyncio.Task[Failed]] = field(default_factory=dict)
     _stable: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _new: set[str] = field(default_factory=set)
     started: dict[str, Running] = field(default_factory=dict)
 
     async def spawn(self, names: Collection[str]) -> Outcome:
@@ -109,6 +110,26 @@ class Group:
         """Returns when all the named services are ready, or one has failed."""
         ups = [self._ups[name] for name in names]
         return await self._settled(ups, failing=ups)
+
+    async def restart(self, name: str) -> None:
+        """Ends the process and starts the same anew, as `recovery` has ordered; it has to become ready again."""
+        self.run.tell(Intended("restart", name))
+        watches = [
+            found for of in (self._ups, self._endings, self._stable) if (found := of.pop(name, None)) is not None
+        ]
+        await _ended(watches)
+        running = await _unbroken(self.keepers[name].restart())
+        self.run.tell(Effected("restart", name, {"pid": running.pid}))
+        self._watch(self.plans[name], running, is_new=True)
+        self._ups[name] = asyncio.ensure_future(self._see_through(self.plans[name], running, is_new=True))
+
+    def is_new(self, name: str) -> bool:
+        """Whether this run started it, and does not only keep it."""
+        return name in self._new
+
+    def ending(self, name: str) -> Ending | None:
+        """What settles a wait for the service: the end of its process."""
+        return self._endings.get(name)
 
     async def stable(self) -> Outcome:
         """Judges the stability windows of what this run started."""
@@ -132,10 +153,7 @@ class Group:
 
     async def aclose(self) -> None:
         """Ends every watch; the services go on."""
-        tasks = [*self._ups.values(), *self._endings.values(), *self._stable.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _ended([*self._ups.values(), *self._endings.values(), *self._stable.values()])
 
     async def _settled(self, awaited: Collection[Task], failing: Collection[Task]) -> Outcome:
         """All of `awaited` are done, or the first of `failing`, or of what became ready before, has failed.
@@ -164,13 +182,23 @@ class Group:
         await asyncio.gather(*(asyncio.shield(self._ups[other]) for other in plan.after if other in self._ups))
         kept = await self._kept(plan)
         running = kept or await self._start(plan)
-        self._note_service(plan, running, restarted=kept is None)
-        self._spawned[name].set()
-        self._endings[name] = asyncio.ensure_future(self._ending(name))
+        self._watch(plan, running, is_new=kept is None)
+        await self._see_through(plan, running, is_new=kept is None)
+
+    def _watch(self, plan: Plan, running: Running, *, is_new: bool) -> None:
+        """There is a process: its end is seen from here on."""
+        self._note_service(plan, running, restarted=is_new)
+        self._new |= {running.name} if is_new else set()
+        self._endings[running.name] = asyncio.ensure_future(self._ending(running.name))
+        self._spawned[running.name].set()
+
+    async def _see_through(self, plan: Plan, running: Running, *, is_new: bool) -> None:
+        """From a process to a service that is ready; what is new must stay so."""
+        name = running.name
         await self._gate(plan, running)
         await self.keepers[name].mark(ready=True)
         self.started[name] = running = replace(running, ready=True)
-        if kept is None:
+        if is_new:
             self._stable[name] = asyncio.ensure_future(self._watch_stable(plan, running))
 
     async def _kept(self, plan: Plan) -> Running | None:
@@ -292,6 +320,12 @@ class Group:
         if finding.failure is not None:
             await self._note_tail(plan.change.name)
             raise GateFailed(finding.failure)
+
+
+async def _ended(tasks: Collection[Task]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _first_failure(tasks: Collection[Task]) -> Failed | None:

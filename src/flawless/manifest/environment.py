@@ -47,7 +47,7 @@ def child_environment(
     manifest: Manifest, service: str, deploy_id: str, database_url: Secret | str | None
 ) -> dict[str, str]:
     """A service's whole environment, secrets revealed. `database_url` is that of the embedded database, or None."""
-    settings = manifest.settings.services[service]
+    settings = manifest.services[service]
     plain = {name: manifest.variables[name].value for name in sorted(manifest.env_names)}
     environment = {
         **manifest.inherited,
@@ -61,7 +61,7 @@ def child_environment(
 
 def secrets_of(manifest: Manifest, service: str, database_url: Secret | str | None) -> dict[str, str]:
     """The secrets a service is entitled to: those it lists; with no list a backend gets all, any other role none."""
-    settings = manifest.settings.services[service]
+    settings = manifest.services[service]
     known = {name: secret.reveal() for name, secret in manifest.secrets.items()}
     if database_url is not None:
         known[DATABASE_URL] = database_url.reveal() if isinstance(database_url, Secret) else database_url

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flawless.core.secret import Secret
-from flawless.core.settings import Settings
+from flawless.core.service import TUNNEL
+from flawless.core.settings import ServiceSettings, Settings
+from flawless.manifest import tunnel
 from flawless.manifest.variables import Variable
 
 
@@ -59,3 +61,9 @@ class Manifest:
     """The names in the `.env` files."""
     inherited: Mapping[str, str] = field(repr=False)
     """What every child gets of our own environment: PATH, HOME, LANG and the like."""
+
+    @property
+    def services(self) -> dict[str, ServiceSettings]:
+        """Everything that a keeper may keep: the declared services, and last the tunnel, where one is declared."""
+        made = tunnel.as_service(self.settings, self.root, self.inherited)
+        return {**self.settings.services, **({TUNNEL: made} if made is not None else {})}

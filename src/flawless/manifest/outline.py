@@ -6,7 +6,8 @@ import functools
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeAlias, Union, get_args, get_origin
+from enum import Enum
+from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
@@ -64,6 +65,13 @@ def range_of(field: FieldInfo) -> str:
         return ""
     form = format_size if field.annotation is int else format_duration
     return f"{form(bounds[0])} to {form(bounds[1])}"
+
+
+def words_of(annotation: Any) -> list[str]:
+    """The words a value may be, where it is one of a few."""
+    if get_origin(annotation) is Literal:
+        return [str(one) for one in get_args(annotation) if isinstance(one, Enum)]
+    return [str(one) for one in annotation] if isinstance(annotation, type) and issubclass(annotation, Enum) else []
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from flawless.core.settings import EMBEDDED
 from flawless.manifest.interpolation import Missing
 from flawless.manifest.keys import Keys, look_up, to_dotted
 from flawless.manifest.manifest import Origin
-from flawless.manifest.outline import Location, field_at, holds_secret, known_names, range_of
+from flawless.manifest.outline import Location, field_at, holds_secret, known_names, range_of, words_of
 from flawless.manifest.rules import Breach
 from flawless.manifest.variables import has_credentials, hide_credentials, is_secret_name
 
@@ -138,7 +138,7 @@ def _unknown_key(keys: Keys, location: Location, source: Source) -> Problem:
 
 def _unknown_word(keys: Keys, location: Location, source: Source) -> Problem:
     field = field_at(location)
-    words = [str(word) for word in field.annotation] if field and isinstance(field.annotation, type) else []
+    words = [str(word) for word in words_of(field.annotation)] if field else []
     value = look_up(source.data, keys)
     suggestion = _close(value, words, 'did you mean "{}"?') if isinstance(value, str) else ""
     return source.problem(keys, source.describe(keys, location), f"one of {', '.join(words)}", suggestion)

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from flawless.core.duration import format_duration, format_size
 from flawless.core.secret import Secret
 from flawless.manifest.loader import TIMEOUT
-from flawless.manifest.outline import Entry, Shape, outline, range_of
+from flawless.manifest.outline import Entry, Shape, outline, range_of, words_of
 
 _HEAD: Final = """\
 # Settings
@@ -76,8 +76,8 @@ def _type(annotation: Any, field: FieldInfo) -> str:
         return _SIMPLE[annotation]
     if annotation is int:
         return "size" if range_of(field) else "whole number"
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return ", ".join(f"`{item.value}`" for item in annotation)
+    if words := words_of(annotation):
+        return ", ".join(f"`{word}`" for word in words)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
     return _compound(annotation, field)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flawless.core.service import TUNNEL
 from flawless.core.settings import EMBEDDED, POSTGRES_URL
 from flawless.manifest.keys import Keys, look_up, to_dotted
 
@@ -26,6 +27,7 @@ class Breach:
 def find_breaches(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterator[Breach]:
     """Every broken rule. `data` has its variables put in; `literal` is as written, with the variables' names."""
     yield from _ports(data)
+    yield from _tunnel(data)
     yield from _after(data)
     yield from _probes(data)
     yield from _interfaces(data)
@@ -54,6 +56,21 @@ def _ports(data: Mapping[str, Any]) -> Iterator[Breach]:
 
 def _port_of(listen: object) -> str:
     return listen.rpartition(":")[2] if isinstance(listen, str) else ""
+
+
+def _tunnel(data: Mapping[str, Any]) -> Iterator[Breach]:
+    """A tunnel is run as a service of that name, and has a name to carry."""
+    tunnel = data.get("tunnel")
+    if not isinstance(tunnel, dict) or tunnel.get("provider") == "none":
+        return
+    if TUNNEL in _services(data):
+        yield Breach(
+            ("services", TUNNEL), f'a service "{TUNNEL}" beside [tunnel], which is run as that', "another name"
+        )
+    checks = look_up(data, ("public", "checks"))
+    if not tunnel.get("hostname") and not data.get("base_url") and not checks:
+        allowed = 'the public name, for example hostname = "app.example.org"'
+        yield Breach(("tunnel", "hostname"), "nothing, and no base_url and no [public] checks either", allowed)
 
 
 def _after(data: Mapping[str, Any]) -> Iterator[Breach]:

@@ -100,7 +100,7 @@ class Deploying:
             Phase.FRONTEND_START: StartFrontends(self._group, late),
             Phase.TUNNEL_START_OR_VERIFY: SkipUndeclared(list(_tunnel(self._settings))),
             Phase.EXTERNAL_VERIFY: SkipUndeclared(list(_external(self._settings))),
-            Phase.SUCCESS: ConfirmEndState(self._group, self.stack.keepers, self._leaving, self._last_questions),
+            Phase.SUCCESS: ConfirmEndState(self._group, self._leaving, self._last_questions),
         }
 
     @property

@@ -48,7 +48,7 @@ class Lifecycle:
         }
         if not names:
             keepers |= self.stack.leaving()
-        after = {name: service.after for name, service in self.stack.manifest.settings.services.items()}
+        after = {name: service.after for name, service in self.stack.manifest.services.items()}
         run = self._run()
         stopped = await take_down(run, keepers, after)
         desired.change(self.stack.state, stop=list(keepers))
@@ -81,13 +81,13 @@ class Lifecycle:
     def _chosen(self, names: Sequence[str]) -> list[str]:
         self._known(names)
         services = Services(self.stack)
-        everything = [*services.early(), *services.late()]
-        after = {name: service.after for name, service in self.stack.manifest.settings.services.items()}
+        everything = [*services.early(), *services.late(), *services.tunnel()]
+        after = {name: service.after for name, service in self.stack.manifest.services.items()}
         wanted = with_dependencies(names or everything, after)
         return [name for name in everything if name in wanted]
 
     def _known(self, names: Sequence[str]) -> None:
-        declared = list(self.stack.manifest.settings.services)
+        declared = list(self.stack.manifest.services)
         unknown = [name for name in names if name not in declared]
         if not unknown:
             return

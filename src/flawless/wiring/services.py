@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -31,6 +32,7 @@ from flawless.deploy.plan import change, late, ordered
 from flawless.deploy.services import Group, Plan, Recovery
 from flawless.manifest import child_environment
 from flawless.manifest.environment import secrets_of
+from flawless.manifest.tunnel import config_path
 from flawless.wiring.stack import keep_days_of
 
 if TYPE_CHECKING:
@@ -46,20 +48,23 @@ class Services:
 
     stack: Stack
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, ServiceSettings]:
-        return self.stack.manifest.settings.services
+        return self.stack.manifest.services
 
     def early(self) -> list[str]:
         """Backends and workers, each behind what it waits for."""
-        after = self._after()
-        frontends = self.late()
-        return [name for name in ordered(list(self.settings), after) if name not in frontends]
+        later = [*self.late(), *self.tunnel()]
+        return [name for name in ordered(list(self.settings), self._after()) if name not in later]
 
     def late(self) -> list[str]:
         """Frontends and proxies, and whatever waits for one of them."""
         frontends = [name for name, service in self.settings.items() if service.role in _LATE]
-        return late(list(self.settings), self._after(), frontends)
+        return [name for name in late(list(self.settings), self._after(), frontends) if name not in self.tunnel()]
+
+    def tunnel(self) -> list[str]:
+        """The tunnel, where one is declared: behind all others."""
+        return [name for name, service in self.settings.items() if service.role is Role.TUNNEL]
 
     async def group(self, run: Run, changes: Sequence[Change], leaving: Leaving) -> Group:
         """The services on their way up, as `changes` say."""
@@ -76,7 +81,7 @@ class Services:
 
     async def changes(self) -> list[Change]:
         """What a deploy would do with each, in the order in which it would."""
-        names = [*self.early(), *self.late()]
+        names = [*self.early(), *self.late(), *self.tunnel()]
         running = await asyncio.gather(*(self.stack.keepers[name].look() for name in names))
         # Without a key nothing of ours has ever been started here, so there is nothing to compare with.
         key = fingerprints.read_key(self.stack.state) or b""
@@ -84,7 +89,6 @@ class Services:
         return [change(name, now, digest) for name, now, digest in zip(names, running, wanted, strict=True)]
 
     def fingerprint(self, name: str, key: bytes) -> dict[str, str]:
-
         service = self.settings[name]
         root = self.stack.manifest.root
         directory = root / service.directory
@@ -94,9 +98,9 @@ class Services:
             command=self.command(name),
             environment={key: value for key, value in environment.items() if inherited.get(key) != value},
             directory=directory,
-            artefacts=self._artefacts(directory),
+            artefacts=self._tunnel_files() if service.role is Role.TUNNEL else self._artefacts(directory),
             sources=service.sources,
-            excluded=[root / ".flawless", self.stack.logs, *self._writable(), *self._env_files()],
+            excluded=[directory] if service.role is Role.TUNNEL else self._not_code(),
         )
         return fingerprints.fingerprint(parts, key)
 
@@ -122,6 +126,7 @@ class Services:
         service = self.settings[one.name]
         timeouts = self.stack.manifest.settings.timeouts
         limit = timeouts.frontend_ready if service.role in _LATE else timeouts.backend_ready
+        limit = timeouts.tunnel_ready if service.role is Role.TUNNEL else limit
         return Plan(one, service.role, service.port, service.after, limit, timeouts.recover, timeouts.stable)
 
     def _launcher(self, deploy_id: str) -> Callable[[str], Awaitable[Launch]]:
@@ -165,6 +170,17 @@ class Services:
         paths = [root / artefact.path for artefact in self.stack.manifest.settings.artefacts.values()]
         return [path for path in paths if path.is_relative_to(directory)]
 
+    def _tunnel_files(self) -> list[Path]:
+        """What cloudflared is started with instead of code."""
+        settings = self.stack.manifest.settings
+        assert settings.tunnel is not None
+        config = config_path(settings.tunnel, self.stack.manifest.root, self.stack.manifest.inherited)
+        return [config] if config is not None else []
+
+    def _not_code(self) -> list[Path]:
+        root = self.stack.manifest.root
+        return [root / ".flawless", self.stack.logs, *self._writable(), *self._env_files()]
+
     def _env_files(self) -> list[Path]:
         """What they give a service counts as its environment."""
         return [self.stack.manifest.root / name for name in self.stack.manifest.env_files]
@@ -180,14 +196,14 @@ class Probes:
     stack: Stack
 
     def readiness(self, name: str, running: Running) -> Sequence[Check]:
-        service = self.stack.manifest.settings.services[name]
+        service = self.stack.manifest.services[name]
         subject = self._subject(name, running.deploy_id)
         if service.ready:
             return [self._check(subject, running, probe) for probe in service.ready]
         return [TcpReady(subject) if service.port is not None else StaysAlive(subject)]
 
     def recovery(self, name: str) -> Recovery | None:
-        service = self.stack.manifest.settings.services[name]
+        service = self.stack.manifest.services[name]
         if service.recover is None or service.port is None:
             return None
         from flawless.adapters.recovery_routes import RecoveryRoutes
@@ -210,7 +226,7 @@ class Probes:
         match probe:
             case HttpProbe():
                 wanted = Wanted(probe.status, probe.json_subset, probe.required)
-                is_backend = self.stack.manifest.settings.services[subject.name].role is Role.BACKEND
+                is_backend = self.stack.manifest.services[subject.name].role is Role.BACKEND
                 return HttpReady(subject, self.stack.http, probe.http, wanted, probe.timeout, is_backend)
             case TcpProbe():
                 return TcpReady(subject, probe.timeout)
@@ -226,7 +242,7 @@ class Probes:
                 assert_never(probe)
 
     def _subject(self, name: str, deploy_id: str | None) -> Subject:
-        service = self.stack.manifest.settings.services[name]
+        service = self.stack.manifest.services[name]
         keeper = self.stack.keepers[name]
         return Subject(name, service.host, service.port, deploy_id, keeper.pids, self.stack.sockets)
 
@@ -234,7 +250,7 @@ class Probes:
         from flawless.adapters.commands import Command, run
 
         manifest = self.stack.manifest
-        directory = manifest.root / manifest.settings.services[name].directory
+        directory = manifest.root / manifest.services[name].directory
 
         async def ask(limit: float) -> tuple[int | None, Sequence[str]]:
             environment = child_environment(manifest, name, "", self.stack.database_url())

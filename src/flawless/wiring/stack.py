@@ -138,7 +138,7 @@ class Stack:
     @cached_property
     def keepers(self) -> Mapping[str, KeptService]:
         """The declared services, in the manifest's order."""
-        return {name: self.keeper(name) for name in self.manifest.settings.services}
+        return {name: self.keeper(name) for name in self.manifest.services}
 
     def leaving(self) -> dict[str, KeptService]:
         """Services that still have a process of ours and are no longer in the manifest."""
@@ -186,7 +186,7 @@ class Stack:
         return versions(self.manifest.root, uses_node=self._uses_node())
 
     def _uses_node(self) -> bool:
-        programs = {Path(service.command[0]).name for service in self.manifest.settings.services.values()}
+        programs = {Path(service.command[0]).name for service in self.manifest.services.values()}
         return bool(programs & {"node", "npm", "npx", "pnpm", "yarn"})
 
     async def aclose(self) -> None:

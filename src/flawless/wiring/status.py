@@ -13,13 +13,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flawless.adapters import desired
+from flawless.adapters import desired, tunnel_record
 from flawless.adapters.archive import Archive
 from flawless.adapters.keeper.record import FILE
 from flawless.adapters.ownership import ensure_readable
 from flawless.adapters.services import KeptService
+from flawless.adapters.tunnel_record import TunnelRecord
 from flawless.core.clock import from_stamp
-from flawless.core.service import Running, ServiceState
+from flawless.core.service import TUNNEL, Running, ServiceState
 from flawless.manifest.document import read_document
 from flawless.manifest.location import find_manifest, find_overlay
 from flawless.wiring.settling import killed_run
@@ -110,6 +111,7 @@ class Picture:
     report_path: Path | None
     killed: str | None
     is_forgotten: bool
+    tunnel: TunnelRecord | None = None
 
     @property
     def standing(self) -> Standing:
@@ -118,7 +120,9 @@ class Picture:
         if not any(one.is_up for one in self.services):
             return Standing.DOWN if any(one.is_wanted for one in self.services) else Standing.NOT_RUNNING
         is_whole = all(one.is_ready and not one.is_unkept and not one.is_unverified for one in self.services)
-        return Standing.HEALTHY if is_whole and self.database_ready is not False else Standing.DEGRADED
+        is_routed = self.tunnel is None or self.tunnel.code is None
+        is_well = is_whole and is_routed and self.database_ready is not False
+        return Standing.HEALTHY if is_well else Standing.DEGRADED
 
     @property
     def database_ready(self) -> bool | None:
@@ -143,7 +147,7 @@ def look(config: Path | None, environment: str | None) -> Picture:
     path = next(reversed(archive.reports()), None)
     return Picture(
         outline=outline,
-        services=[_seen(outline, name, role, wanted) for name, role in outline.roles.items()],
+        services=_services(outline, wanted),
         leaving=_leaving(outline),
         server=_server(outline) if outline.embedded else None,
         incidents=_incidents(outline.state),
@@ -153,7 +157,14 @@ def look(config: Path | None, environment: str | None) -> Picture:
         report_path=path,
         killed=None if holder else killed_run(archive),
         is_forgotten=desired.is_damaged(outline.state),
+        tunnel=tunnel_record.read(outline.state) if TUNNEL in outline.roles else None,
     )
+
+
+def _services(outline: Outline, wanted: set[str]) -> list[Seen]:
+    """A tunnel that somebody else runs is no service of ours."""
+    seen = [_seen(outline, name, role, wanted) for name, role in outline.roles.items()]
+    return [one for one in seen if one.name != TUNNEL or one.is_wanted or one.running is not None]
 
 
 def outline_of(config: Path | None, environment: str | None) -> Outline:
@@ -180,13 +191,17 @@ def _sketch(root: Path, environment: str | None, documents: Sequence[Mapping[str
     """KeyError, TypeError or AttributeError where it cannot be told from the text alone."""
     roles: dict[str, str] = {}
     name, url = "", None
+    tunnel: dict[str, Any] = {}
     for data in documents:
         name = data.get("name", name)
         url = data.get("database", {}).get("url", url)
         roles |= {service: table["role"] for service, table in data.get("services", {}).items() if "role" in table}
         if set(data.get("services", {})) - set(roles):
             raise KeyError("role")
-    if not name or any("${" in text for text in (name, *roles.values())):
+        tunnel = {"provider": "cloudflared", **tunnel, **data.get("tunnel", {})} if "tunnel" in data else tunnel
+    if tunnel.get("provider", "none") != "none":
+        roles[TUNNEL] = TUNNEL
+    if not name or any("${" in text for text in (name, *roles.values(), str(tunnel.get("provider", "")))):
         raise KeyError("name")
     return Outline(name, root, environment or None, roles, url is not None, url == "embedded")
 
@@ -196,7 +211,7 @@ def _whole(config: Path | None, environment: str | None) -> Outline:
 
     manifest = Stack.load(config, environment).manifest
     settings = manifest.settings
-    roles = {name: str(service.role) for name, service in settings.services.items()}
+    roles = {name: str(service.role) for name, service in manifest.services.items()}
     embedded = settings.database is not None and settings.database.embedded
     return Outline(settings.name, manifest.root, manifest.environment, roles, settings.database is not None, embedded)
 

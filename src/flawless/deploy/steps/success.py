@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from flawless.core.check import Check, Failed, Outcome, Passed
 from flawless.core.gate import Patience
-from flawless.core.service import Keeper
 from flawless.deploy.leaving import Leaving
 from flawless.deploy.run import Run, required_failure
 from flawless.deploy.services import Group
@@ -23,7 +22,6 @@ class ConfirmEndState:
     """Judges the stability windows, stops what the manifest no longer names, looks again, and commits."""
 
     group: GroupOf
-    keepers: Mapping[str, Keeper]
     leaving: Leaving
     database: Callable[[], Sequence[Check]]
 
@@ -35,14 +33,14 @@ class ConfirmEndState:
                 return stable
             await self.leaving.hold(run)
             looked = await self._look_again(run, group)
-            return looked if isinstance(looked, Failed) else await self._commit(run)
+            return looked if isinstance(looked, Failed) else await self._commit(run, group)
         finally:
             await group.aclose()
 
-    async def _commit(self, run: Run) -> Outcome:
+    async def _commit(self, run: Run, group: Group) -> Outcome:
         """From here on there is no way back: what ran before is forgotten, so an interruption is no longer heard."""
         run.is_committed = True
-        await _all_of(keeper.commit() for keeper in self.keepers.values())
+        await _all_of(group.keepers[name].commit() for name in group.started)
         await self.leaving.stop()
         return Passed()
 

@@ -1,0 +1,73 @@
+"""The question that all observations of a tunnel and of the public name answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final
+
+from flawless.core.check import Failed, Finding, Outcome, Passed
+from flawless.core.tunnel import Local, Outside, Public, Seen, Verdict, judge
+
+ROUTED: Final = "tunnel.routing"
+REACHED: Final = "public.routing"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that was seen at one time. `local` is None where no tunnel is declared.
+
+    `findings`: the outcome of each observation by itself, optional public checks among them.
+    """
+
+    local: Local | None
+    outside: Outside
+    findings: Sequence[Finding] = ()
+
+
+@dataclass
+class Routed:
+    """Claims that the public name leads to this release. `view` and `verdict` are those of the last answer."""
+
+    hostname: str
+    look: Callable[[float], Awaitable[View]]
+    has_tunnel: bool
+    optional: bool = False
+    view: View | None = field(default=None, init=False)
+    verdict: Verdict | None = field(default=None, init=False)
+
+    @property
+    def id(self) -> str:
+        return ROUTED if self.has_tunnel else REACHED
+
+    @property
+    def claim(self) -> str:
+        return f"{self.hostname} leads to this release"
+
+    async def ask(self, limit: float) -> Outcome:
+        self.view = await self.look(limit)
+        self.verdict = None if self.view.local is None else judge(self.view.local, self.view.outside, self.hostname)
+        failed = _failed(self.view.outside) if self.verdict is None else self.verdict.failed
+        facts = {"tunnel": to_facts(self.view, self.verdict)} if self.verdict else {}
+        return replace(failed, facts=facts) if failed else replace(_passed(self.view.outside), facts=facts)
+
+
+def to_facts(view: View, verdict: Verdict | None) -> Mapping[str, Any]:
+    """The report's `tunnel`: the verdict's name, and the state of each observation."""
+    parts = [part for part in (view.local, view.outside) if part is not None]
+    seen = {one.name: getattr(part, one.name) for part in parts for one in fields(part)}
+    return {
+        "verdict": verdict.row.verdict if verdict else None,
+        "observations": {name: str(one.state) for name, one in seen.items() if isinstance(one, Seen)},
+    }
+
+
+def _failed(outside: Outside) -> Failed | None:
+    """Without a tunnel the public name speaks for itself; a name that leads nowhere says more than a silent address."""
+    if outside.public.state is Public.OURS:
+        return None
+    return next((one.outcome for one in (outside.name, outside.public) if isinstance(one.outcome, Failed)), None)
+
+
+def _passed(outside: Outside) -> Passed:
+    return outside.public.outcome if isinstance(outside.public.outcome, Passed) else Passed()

@@ -1,0 +1,131 @@
+"""TUNNEL_START_OR_VERIFY: process, edge connection, route, public name; restart once if, and only if, that can help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from flawless.checks.routing import Routed
+from flawless.core.check import Failed, Finding, Outcome, Passed, Skipped
+from flawless.core.gate import Ending, Patience
+from flawless.core.reason import Reason
+from flawless.core.service import Ordered
+from flawless.core.tunnel import Restart
+from flawless.deploy.run import Run
+from flawless.deploy.services import Group
+from flawless.deploy.steps.services import GroupOf
+
+REGISTERING: Final = 15.0
+"""Seconds that cloudflared may take from its start to its first connection (measured: up to 15)."""
+
+CONFIRMING: Final = 3.0
+"""Seconds for which a cloudflared that has been running is seen broken before it is restarted: waiting for it to
+reconnect by itself may take 330 s (its own back-off, measured), a restart 0.2 s."""
+
+ATTEMPT: Final = 10.0
+"""Seconds for one look at everything: a sample of requests through the public name is in it."""
+
+
+class Tunnel(Protocol):
+    """The declared tunnel. `name`: that of the service as which we run it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def foreign(self) -> str | None:
+        """Who runs cloudflared here, where it is not us: in a sentence."""
+
+    async def restart(self, group: Group, *, ours: bool) -> Ordered:
+        """The one restart, through `recovery`: under its lock, against the budget, and once whoever else asks too."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyTunnel:
+    """Starts the tunnel unless somebody else runs it, and waits until the public name leads to this release.
+
+    `routed` is None where neither a tunnel nor a public check is declared. `total`: seconds. `on_verdict` is told the
+    name of the verdict, for those who ask later.
+    """
+
+    group: GroupOf
+    tunnel: Tunnel | None
+    routed: Routed | None
+    total: float
+    on_verdict: Callable[[Routed], None] = lambda _: None
+
+    async def run(self, run: Run) -> Outcome:
+        if self.routed is None:
+            return Skipped("not declared")
+        group = await self.group(run)
+        started = Passed() if self.tunnel is None else await self._ensure_runs(run, group, self.tunnel)
+        if isinstance(started, Failed):
+            return started
+        try:
+            finding = await self._settled(run, group, self.routed)
+        finally:
+            self._record(run, self.routed)
+        return finding.failure or await self._ready(group)
+
+    async def _ensure_runs(self, run: Run, group: Group, tunnel: Tunnel) -> Outcome:
+        """What somebody else runs is verified and never fought: a second one would take half of the requests."""
+        said = await tunnel.foreign()
+        if said is None:
+            return await group.spawn([tunnel.name])
+        run.note("tunnel", {"foreign": said})
+        return Passed((said,))
+
+    async def _settled(self, run: Run, group: Group, routed: Routed) -> Finding:
+        """A first, short wait; then the restart where the verdict says that it helps; then all the time there is."""
+        finding = await self._wait(run, group, routed, self._early(group))
+        if finding.failure is None:
+            return finding
+        if self._restart_helps(finding.failure, routed):
+            return await self._restarted(run, group, routed, finding)
+        return finding if finding.failure.is_permanent else await self._wait(run, group, routed, self.total)
+
+    async def _restarted(self, run: Run, group: Group, routed: Routed, before: Finding) -> Finding:
+        assert self.tunnel is not None
+        assert before.failure is not None
+        order = await self.tunnel.restart(group, ours=self._is_ours(group))
+        run.note("recovery", {"attempted": True, "result": order.said})
+        if not order.taken:
+            return replace(before, outcome=before.failure.because(order.said))
+        finding = await self._wait(run, group, routed, self.total)
+        said = f"that was so before, too: {before.failure.reason}; then {order.said}"
+        return finding if finding.failure is None else replace(finding, outcome=finding.failure.because(said))
+
+    async def _wait(self, run: Run, group: Group, routed: Routed, total: float) -> Finding:
+        patience = Patience(total, attempt=max(total, ATTEMPT))
+        return await run.wait_for(routed, patience, ending=self._ending(group))
+
+    def _early(self, group: Group) -> float:
+        if self.tunnel is None:
+            return self.total
+        fresh = self._is_ours(group) and group.is_new(self.tunnel.name)
+        return min(self.total, REGISTERING if fresh else CONFIRMING)
+
+    def _restart_helps(self, failed: Failed, routed: Routed) -> bool:
+        """A process that ended for a reason that may pass has no verdict of its own: the gate ended with it."""
+        if self.tunnel is None:
+            return False
+        row = routed.verdict.row if routed.verdict else None
+        if row is not None and row.reason is failed.reason:
+            return row.restart is not Restart.NO
+        return failed.reason in {Reason.TUNNEL_NOT_CONNECTED, Reason.TUNNEL_NOT_RUNNING}
+
+    def _is_ours(self, group: Group) -> bool:
+        return self._ending(group) is not None
+
+    def _ending(self, group: Group) -> Ending | None:
+        return group.ending(self.tunnel.name) if self.tunnel is not None else None
+
+    def _record(self, run: Run, routed: Routed) -> None:
+        """Each observation by itself, as it was at the end: what the verdict was made of."""
+        for finding in routed.view.findings if routed.view else ():
+            run.record(finding)
+        self.on_verdict(routed)
+
+    async def _ready(self, group: Group) -> Outcome:
+        """Our own process has to say so too, before anybody calls it ready."""
+        return await group.ready([self.tunnel.name]) if self.tunnel and self._is_ours(group) else Passed()
