@@ -428,6 +428,17 @@ async def test_a_server_that_cannot_start_shows_its_last_words(postgres: Embedde
     assert "could not find the database system" in " ".join(failure.value.evidence)
 
 
+async def test_a_removal_that_was_killed_is_ended_by_the_next(folder: Path, system_folder: Path) -> None:
+    """What nobody opens any more, and is not deleted yet, is found and deleted; only the lock is left."""
+    (folder / ".init-half/data").mkdir(parents=True)
+    (folder / ".init-half/data/PG_VERSION").write_text("17\n")
+    server = embedded(folder, system_folder)
+    assert server.homes() == [folder]
+    await server.remove()
+    assert {path.name for path in folder.iterdir()} <= {"lock", "lock.holder"}
+    assert server.homes() == []
+
+
 async def test_the_holder_of_the_lock_is_named(folder: Path, system_folder: Path) -> None:
     """Another command is at work for too long: the error says which."""
     server = embedded(folder, system_folder, lock_timeout=0.05)

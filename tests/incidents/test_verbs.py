@@ -150,10 +150,60 @@ def test_with_the_database_down_the_outbox_answers_and_says_so(lonely_book: Inci
     code, out, err = tell("show", "ffff")
     assert (code, out) == (1, "")
     assert "DB_REFUSED" in err
+    assert "flawless incidents list" in err
     document = json.loads(tell("resolve", id_, "--notes", "mended", "--json")[1])
     assert (document["result"], document["source"], document["waiting"]) == ("resolved", "outbox", 3)
     assert document["because"]["code"] == "DB_REFUSED"
     assert json.loads(tell("list", "--json")[1])["incidents"] == []
+
+
+def test_what_only_the_database_has_can_be_ended_without_it(
+    book: IncidentBook, tell: Tell, refused_url: str, migrated_url: str, tmp_path: Path
+) -> None:
+    """Known here to be open, its story in a database that is down: note and resolve go to the outbox, list names it,
+    show says where it is and what tells of it meanwhile; all of it arrives when the database is back.
+    """
+    id_ = opened(book)
+    asyncio.run(book.drain(2.0))
+    stack_at(refused_url, tmp_path)
+
+    code, out, _ = tell("list")
+    assert (code, id_ in out, "its story is in the database" in out) == (0, True, True)
+    [known] = json.loads(tell("list", "--json")[1])["open_in_database"]
+    assert known == {"id": id_, "severity": "CRITICAL", "deploy_id": "20261123T141502Z-3f9c2a"}
+    code, out, err = tell("show", id_[:-2])
+    assert (code, out) == (1, "")
+    assert "DB_REFUSED: the story of " in err
+    assert "is not in the outbox, and the database is down: nothing accepts connections at" in err
+    assert "next: the report of its deploy: flawless reports show 20261123T141502Z-3f9c2a\n" in err
+    assert tell("note", id_[:-2], "looking")[:2] == (0, f"{id_}: noted\n")
+    assert tell("resolve", id_, "--notes", "mended")[:2] == (0, f"{id_}: resolved\n")
+    assert json.loads(tell("list", "--json")[1])["open_in_database"] == []
+
+    stack_at(migrated_url, tmp_path)
+    story = json.loads(tell("show", id_, "--json")[1])["incident"]
+    assert [event["event_type"] for event in story["events"]] == ["DETECTED", "NOTE", "RESOLVED"]
+
+
+def test_the_beginning_of_two_ids_is_refused_wherever_the_two_are(
+    book: IncidentBook, tell: Tell, refused_url: str, tmp_path: Path
+) -> None:
+    """One in the outbox and one that only the database has: which is meant is not guessed."""
+    ids = [opened(book)]
+    asyncio.run(book.drain(2.0))
+    ids.append(opened(stack_at(refused_url, tmp_path), code="SERVICE_EXITED", cause="backend exited"))
+    code, _, err = tell("resolve", ids[0][:6], "--notes", "mended")
+    assert code == 64
+    assert all(id_ in err for id_ in ids)
+
+
+def test_without_a_database_in_the_manifest_an_unknown_id_is_wrong_use(tell: Tell, tmp_path: Path) -> None:
+    """The outbox is where incidents are then; nobody is sent to a database that is not there."""
+    (tmp_path / "flawless.toml").write_text('name = "shop"\n')
+    for arguments in (("show", "ffff"), ("note", "ffff", "text"), ("resolve", "ffff", "--notes", "x")):
+        code, out, err = tell(*arguments)
+        assert (code, out) == (64, "")
+        assert "DB_" not in err
 
 
 def test_export_is_a_line_an_incident(book: IncidentBook, tell: Tell) -> None:

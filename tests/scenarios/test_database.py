@@ -18,6 +18,7 @@ import pytest
 
 from flawless.core.clock import from_stamp
 from support.killed_deploy import detected
+from support.mutants import ASKED_ONCE, NOT_ASKED, failing, failing_with
 from support.postgres import Postgres, execute, free_port
 from support.postgres_faults import PostgresFaults
 from support.stacks import Stack, until
@@ -41,11 +42,25 @@ def unknown_host(url: str) -> str:
     return replaced(url, host="db.invalid")
 
 
+def without_tls(url: str) -> str:
+    """It is demanded of a server that has none."""
+    return url.replace("sslmode=disable", "sslmode=require")
+
+
+def read_only(url: str) -> str:
+    """As a standby, or a server whose disk is nearly full, is."""
+    name = urlsplit(url).path.strip("/")
+    asyncio.run(execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    return url
+
+
 GATE: dict[str, tuple[Callable[[str], str], str]] = {
     "DB_REFUSED": (refused, "port"),
     "DB_NO_DATABASE": (no_such_database, "nowhere"),
     "DB_AUTH": (wrong_password, "postgres"),
     "DB_DNS": (unknown_host, "db.invalid"),
+    "DB_TLS": (without_tls, "TLS"),
+    "DB_READ_ONLY": (read_only, "transaction_read_only"),
 }
 
 
@@ -83,6 +98,22 @@ def test_a_database_that_never_answers_costs_its_limit_and_nothing_more(
     assert gate["duration_ms"] < 3000
     check_untouched(stack)
     check_one_incident(stack, "DB_TIMEOUT", report)
+
+
+@pytest.mark.parametrize(("fault", "code"), [("crowded", "DB_TOO_MANY_CONNECTIONS"), ("booting", "DB_STARTING")])
+def test_a_server_that_lets_nobody_in_yet_is_waited_for_and_then_named(
+    stack: Stack, database_url: str, fault: str, code: str
+) -> None:
+    """It may pass, so it is asked again until the limit; then what the server said is the evidence."""
+    with faulty(database_url, fault) as faults:
+        declare(stack, faults.url)
+        stack.timeouts(database="1s")
+        assert stack.deploy().exit_code == 1
+    report = stack.report()
+    assert report["failure"]["code"] == code
+    assert any(REJECTIONS[fault][1] in line for line in report["failure"]["evidence"]), report["failure"]
+    assert any(line.startswith("asked ") for line in report["failure"]["evidence"]), report["failure"]
+    check_untouched(stack)
 
 
 def test_the_report_of_a_refused_database_comes_at_once(stack: Stack, database_url: str) -> None:
@@ -229,7 +260,7 @@ def test_a_migration_tool_that_hangs_is_ended_as_a_tree(stack: Stack, database_u
         "time.sleep(600)"
     )
     migrations(stack, hang, "print('001_users')")
-    stack.timeouts(migrate="2s")
+    stack.timeouts(migrate="4s")  # on a busy machine a Python needs a second or two to print its first line
     before = time.monotonic()
     assert stack.deploy().exit_code == 1
     assert time.monotonic() - before < 30
@@ -238,6 +269,42 @@ def test_a_migration_tool_that_hangs_is_ended_as_a_tree(stack: Stack, database_u
     [line] = [line for line in failure["evidence"] if "child " in line]
     assert not psutil.pid_exists(int(line.rpartition("child ")[2].split()[0]))
     assert stack.processes() == []
+    check_untouched(stack)
+
+
+def test_a_half_applied_migration_is_dirty(stack: Stack, database_url: str) -> None:
+    """MIGRATE_DIRTY: what is there of it is named, and the deploy that began it."""
+    declare(stack, database_url)
+    half = "execute('CREATE TABLE halves (id int)')\nexecute('ALTER TABLE nowhere ADD COLUMN age int')"
+    migrations(stack, half, "print('001_halves')")
+    for _ in range(2):  # the second time the table is in the tool's own way
+        assert stack.deploy().exit_code == 1
+        failure = stack.failure()
+        assert failure["code"] == "MIGRATE_DIRTY"
+        assert "table public.halves is there, and was not before" in failure["evidence"]
+        assert "still pending: 001_halves" in failure["evidence"]
+    check_untouched(stack)
+
+
+def test_a_database_that_newer_code_has_migrated_has_drifted(stack: Stack, database_url: str) -> None:
+    """MIGRATE_DRIFT: the revision that no file here has, and how to find the branch that has it."""
+    asyncio.run(
+        execute(
+            database_url,
+            "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
+            "INSERT INTO alembic_version VALUES ('f00dfeed')",
+        )
+    )
+    declare(stack, database_url)
+    (stack.folder / "migrations/versions").mkdir(parents=True)
+    (stack.folder / "migrations/env.py").touch()
+    (stack.folder / "alembic.ini").write_text("[alembic]\nscript_location = migrations\n")
+    stack.manifest["database"]["migrate"] = {"tool": "alembic", "directory": "."}
+    assert stack.deploy().exit_code == 1
+    failure = stack.failure()
+    assert failure["code"] == "MIGRATE_DRIFT"
+    assert any("f00dfeed" in line for line in failure["evidence"])
+    assert any("f00dfeed" in step for step in failure["next_steps"])
     check_untouched(stack)
 
 
@@ -276,6 +343,172 @@ def test_what_is_declared_and_not_supported_yet_makes_the_deploy_partial(stack: 
     skips = {check["id"]: check["evidence"] for check in skipped(stack)}
     assert any("not bought yet" in line for line in skips["external.openai"])
     assert stack.is_served("backend")
+
+
+# --- without the check ---
+
+
+def forgetting(table: str, key: str) -> str:
+    """A classification that does not know one cause."""
+    return f"import errno\nfrom flawless.database import failure\ndel failure.{table}[{key}]"
+
+
+NO_LOOKUP = """
+from types import SimpleNamespace
+from flawless.database import failure
+failure.socket = SimpleNamespace(gaierror=type("Never", (Exception,), {}))
+"""
+NO_UPGRADE = """
+from flawless.core.reason import Reason
+from flawless.database import failure
+failure._reason_of_upgrade = lambda *given: Reason.DB_LOST
+"""
+NOT_ASKED_TO_WRITE = """
+from flawless.checks import database
+asked = database.DatabaseReachable._judged
+writable = {"in_recovery": False, "read_only": False}
+database.DatabaseReachable._judged = lambda self, target, server: asked(self, target, server | writable)
+"""
+GATE_WITHOUT: dict[str, tuple[str, str]] = {
+    "DB_REFUSED": (forgetting("BY_ERRNO", "errno.ECONNREFUSED"), "'DB_ERROR' != 'DB_REFUSED'"),
+    "DB_NO_DATABASE": (forgetting("BY_STATE", "'3D000'"), "'DB_ERROR' != 'DB_NO_DATABASE'"),
+    "DB_AUTH": (forgetting("BY_STATE", "'28P01'"), "'DB_ERROR' != 'DB_AUTH'"),
+    "DB_DNS": (NO_LOOKUP, "'DB_ERROR' != 'DB_DNS'"),
+    "DB_TLS": (NO_UPGRADE, "'DB_LOST' != 'DB_TLS'"),
+    "DB_READ_ONLY": (NOT_ASKED_TO_WRITE, "'MIGRATE_VERIFY' != 'DB_VALIDATE'"),
+}
+
+
+@pytest.mark.parametrize("code", list(GATE))
+def test_without_its_line_a_cause_would_be_named_otherwise(stack: Stack, database_url: str, code: str) -> None:
+    stack.environment["FLAWLESS_TIMEOUT_DATABASE"] = "1s"
+    mutation, told = GATE_WITHOUT[code]
+    with failing(stack, mutation, told=told):
+        test_when_the_gate_fails_nothing_else_is_started(stack, database_url, code)
+
+
+NO_TIMEOUT = """
+from flawless.core.reason import Reason
+named = failure._reason_of_system
+failure._reason_of_system = lambda error, *rest: (
+    Reason.DB_LOST if isinstance(error, TimeoutError) else named(error, *rest)
+)
+"""
+NO_GATE = """
+from flawless.core.check import Passed
+from flawless.deploy.steps import database
+async def run(self, run): return Passed()
+database.ValidateDatabase.run = database.VerifyMigrations.run = run
+"""
+PATIENT = """
+from flawless.core import gate
+left = gate._Gate._remaining
+gate._Gate._remaining = lambda self: left(self) + 3
+"""
+HASTY = """
+from flawless.core.gate import Patience
+from flawless.deploy.steps import database
+database.Patience = lambda total, attempt: Patience(1.0, attempt=0.3)
+"""
+FAST_ENOUGH = "from flawless.checks import database\ndatabase.Concern = lambda *given: None"
+NEVER_UNDONE = """
+from flawless.deploy.rollback import UndoStack
+push = UndoStack.push
+UndoStack.push = lambda self, sentence, action: "embedded" in sentence or push(self, sentence, action)
+"""
+
+
+def test_without_the_gate_the_services_would_be_started(stack: Stack, database_url: str) -> None:
+    with failing(stack, NO_GATE, told="'SUCCESS' != 'DB_VALIDATE'"):
+        test_when_the_gate_fails_nothing_else_is_started(stack, database_url, "DB_REFUSED")
+
+
+@pytest.mark.parametrize(
+    ("mutation", "told"),
+    [(PATIENT, "< 3000"), (forgetting("BY_STATE", "'57014'") + NO_TIMEOUT, "'DB_LOST' == 'DB_TIMEOUT'")],
+)
+def test_without_its_deadline_the_gate_would_wait_longer_and_not_say_why(
+    stack: Stack, database_url: str, mutation: str, told: str
+) -> None:
+    with failing(stack, mutation, told=told):
+        test_a_database_that_never_answers_costs_its_limit_and_nothing_more(stack, database_url, "silence")
+
+
+def test_without_the_wait_a_database_that_comes_up_late_would_fail_the_deploy(
+    stack: Stack, spare_postgres: Postgres
+) -> None:
+    with failing(stack, ASKED_ONCE, told="1 == 0"):
+        test_a_database_that_comes_up_late_is_waited_for(stack, spare_postgres)
+
+
+def test_without_the_wait_cut_connections_would_fail_the_deploy(stack: Stack, database_url: str) -> None:
+    with failing(stack, ASKED_ONCE, told="1 == 0"):
+        test_connections_that_are_cut_for_a_while_pass(stack, database_url)
+
+
+@pytest.mark.parametrize(("mutation", "told"), [(HASTY, "DB_TIMEOUT"), (FAST_ENOUGH, "'DB_SLOW' in")])
+def test_without_its_patience_a_far_database_would_not_pass_and_without_its_limit_not_be_told(
+    stack: Stack, database_url: str, mutation: str, told: str
+) -> None:
+    with failing(stack, mutation, told=told):
+        test_a_far_database_is_slow_and_passes(stack, database_url)
+
+
+def test_without_its_undo_the_embedded_database_would_go_on(stack: Stack) -> None:
+    with failing(stack, NEVER_UNDONE, told="assert False"):
+        test_an_embedded_database_that_a_failing_deploy_started_is_stopped_again(stack)
+
+
+TRUSTING = """
+from flawless.adapters.migrations import migrator
+from flawless.core.check import Passed
+from flawless.core.migration import Applied
+async def ask(self, limit): return Passed()
+async def verified(self, session, before, attempt, record): return Applied(before.pending, 1, 0.0)
+migrator._ToolSucceeds.ask, migrator._Run._verified = ask, verified
+"""
+UNLOCKED = """
+from flawless.adapters.migrations.session import Session
+async def try_lock(self): return True
+Session.try_lock = try_lock
+"""
+NAMELESS = """
+from flawless.adapters.migrations.session import Session
+async def lock_holders(self): return ()
+Session.lock_holders = lock_holders
+"""
+NO_BASELINE = "from flawless.adapters.migrations.record import Attempt\nAttempt.left_behind = lambda self, now: ()"
+ANY_REVISION = "from flawless.adapters.migrations.revisions import Revisions\nRevisions.unknown = lambda *given: ()"
+NO_TABLES = NOT_ASKED.format("database", "TablesPresent")
+
+MIGRATIONS_WITHOUT: dict[str, tuple[Callable[[Stack, str], None], str, str]] = {
+    "a look behind the tool": (test_a_migration_that_fails_leaves_the_services_alone, TRUSTING, "0 == 1"),
+    "the lock": (test_who_holds_the_migration_lock_is_named, UNLOCKED, "'MIGRATE_LOCKED'"),
+    "the holder": (test_who_holds_the_migration_lock_is_named, NAMELESS, "the holder was gone"),
+    "the required tables": (test_a_table_that_is_not_there_after_the_migrations_is_named, NO_TABLES, "0 == 1"),
+    "what was there before": (
+        test_a_half_applied_migration_is_dirty,
+        NO_BASELINE,
+        "'MIGRATE_FAILED' == 'MIGRATE_DIRTY'",
+    ),
+    "the known revisions": (test_a_database_that_newer_code_has_migrated_has_drifted, ANY_REVISION, "0 == 1"),
+}
+
+
+@pytest.mark.parametrize("check", list(MIGRATIONS_WITHOUT))
+def test_without_it_the_migrations_would_be_judged_otherwise(stack: Stack, database_url: str, check: str) -> None:
+    scenario, mutation, told = MIGRATIONS_WITHOUT[check]
+    with failing(stack, mutation, told=told):
+        scenario(stack, database_url)
+
+
+def test_without_the_guard_s_last_word_a_hanging_tool_would_leave_its_child(stack: Stack, database_url: str) -> None:
+    """The child ignores SIGTERM too, as it inherits that: the run of the tool never ends."""
+    kill = ("        self._signal_all_until(signal.SIGKILL, KILL_PATIENCE)\n", "")
+    with failing_with(
+        stack, "adapters/guard.py", kill, told="'DEPLOY_CHECK_HUNG' == 'MIGRATE_TIMEOUT'|assert not True"
+    ):
+        test_a_migration_tool_that_hangs_is_ended_as_a_tree(stack, database_url)
 
 
 # --- how it is made, and how it is looked at ---
@@ -318,6 +551,12 @@ def replaced(url: str, *, host: str | None = None, port: int | None = None, pass
     return parts._replace(netloc=f"{login}@{host or parts.hostname}:{port or parts.port}").geturl()
 
 
+REJECTIONS = {
+    "crowded": ("53300", "sorry, too many clients already"),
+    "booting": ("57P03", "the database system is starting up"),
+}
+
+
 class Faults:
     """A `PostgresFaults` that lives in a thread of its own, beside a deploy."""
 
@@ -356,9 +595,11 @@ class Faults:
                 case "vanish":
                     await faults.vanish()
                 case "storm":
-                    faults.cut_every(0.02)
+                    faults.cut_every(0.002)  # no login is so quick
                 case "far":
                     faults.delay(0.1)
+                case rejection:
+                    faults.reject(*REJECTIONS[rejection])
             self.url = faults.url
             self._ready.set()
             await self._calm.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from support.mutants import NOT_ASKED, failing
 from support.stacks import Stack, check_report, stacks
 
 FILL = """
@@ -72,14 +74,7 @@ def test_a_disk_that_is_full_before_the_deploy_is_named_and_the_report_is_elsewh
 def test_a_disk_that_fills_up_while_it_deploys_ends_the_deploy_in_order(small_disk: Path) -> None:
     """The journal takes no more, so nothing more is done; the reserve makes room for the report."""
     with stacks(small_disk) as stack:
-        fill = [sys.executable, "-I", "-S", "-c", FILL, "client.js"]
-        stack.backend()
-        stack.manifest["artefacts"] = {"client": {"path": "client.js", "build": fill}}
-        done = stack.deploy()
-        assert done.exit_code == 1, done.output
-        assert "Traceback" not in done.output
-        assert stack.failure()["code"] == "DISK_FULL"
-        assert stack.pid("backend") is None
+        fill_up_while_it_deploys(stack)
         (stack.folder / "client.js").write_text("built")
         del stack.manifest["artefacts"]["client"]["build"]
         again = stack.deploy("-q")
@@ -185,6 +180,85 @@ def test_nobody_has_to_listen_to_an_order(stack: Stack, order: str) -> None:
     assert stack.is_served("backend") == (order != "stop")
 
 
+# --- without what looks, and what is kept back ---
+
+NOT_LOOKED = NOT_ASKED.format("disk", "FolderWritable")
+NO_CAUSES = """
+from flawless.core import fault
+fault._FULL = fault._RIGHTS = fault._LIMITS = frozenset()
+"""
+CARELESS = """
+from flawless.deploy.journal import Journal
+told = Journal.__call__
+def tell(self, stamped):
+    self._is_strict = False
+    told(self, stamped)
+Journal.__call__ = tell
+"""
+NO_RESERVE = "from flawless.adapters.files import Reserve\nReserve.ensure = lambda self: None"
+NOWHERE_ELSE = """
+from flawless.adapters import archive
+def mkdtemp(prefix): raise OSError("no other place is tried")
+archive.tempfile.mkdtemp = mkdtemp
+"""
+ANYBODYS = """
+from flawless.adapters import locks
+def unusable(folder, error): return error
+locks._unusable = unusable
+"""
+
+
+@pytest.mark.parametrize(
+    ("mutation", "told"),
+    [(NOT_LOOKED, "0 == 1"), (NOWHERE_ELSE, "expected 1, got 0")],
+    ids=["look", "elsewhere"],
+)
+def test_without_it_a_folder_that_cannot_be_written_would_be_found_late_or_keep_the_report(
+    stack: Stack, mutation: str, told: str
+) -> None:
+    with failing(stack, mutation, told=told):
+        test_a_logs_folder_that_cannot_be_written_does_not_keep_the_report_back(stack)
+    for report in (stack.folder / "tmp").glob("flawless-shop-*"):
+        shutil.rmtree(report)
+
+
+def test_without_its_own_words_an_unusable_state_would_be_a_mistake_of_ours(stack: Stack) -> None:
+    with failing(stack, ANYBODYS + NO_CAUSES, told="'DISK_NOT_WRITABLE' in"):
+        test_a_state_folder_that_cannot_be_written_is_named(stack)
+
+
+@pytest.mark.parametrize(
+    ("mutation", "told"),
+    [(CARELESS + NO_CAUSES, "== 'DISK_FULL'"), (NO_RESERVE, "empty|not enough")],
+    ids=["journal", "reserve"],
+)
+def test_without_it_a_disk_that_fills_up_would_go_unnoticed_or_take_the_report(
+    small_disk: Path, mutation: str, told: str
+) -> None:
+    with stacks(small_disk) as stack, failing(stack, mutation, told=told):
+        fill_up_while_it_deploys(stack)
+
+
+def test_without_the_cause_a_file_that_may_not_grow_would_be_a_mistake_of_ours(stack: Stack) -> None:
+    with failing(stack, NO_CAUSES, told="'DISK_' in"):
+        test_a_file_that_may_grow_no_further_ends_the_deploy_in_order(stack)
+
+
+UNGUARDED = "from flawless.cli import main as line\nline.ensure_open = lambda: None"
+UNTOLD = "from flawless.cli import streams\nstreams.ensure_told = lambda *given: None"
+
+
+@pytest.mark.parametrize("streams", list(CLOSED))
+def test_without_care_for_its_streams_a_deploy_would_end_with_them(stack: Stack, streams: str) -> None:
+    with failing(stack, UNGUARDED + "\n" + UNTOLD, told="== "):
+        test_nobody_has_to_listen(stack, "deploy", streams)
+
+
+def test_without_looking_back_a_lost_result_would_be_a_success(stack: Stack) -> None:
+    with failing(stack, UNTOLD, told="0 == 1"):
+        test_a_result_that_cannot_be_written_is_an_error(stack)
+
+
 # --- how it is made ---
 
 
@@ -204,6 +278,18 @@ def limited(name: str, value: int) -> str:
     return f"import resource; resource.setrlimit(resource.RLIMIT_{name}, ({value}, {value}))"
 
 
+def fill_up_while_it_deploys(stack: Stack) -> None:
+    """The build of an artefact takes all that is free."""
+    fill = [sys.executable, "-I", "-S", "-c", FILL, "client.js"]
+    stack.backend()
+    stack.manifest["artefacts"] = {"client": {"path": "client.js", "build": fill}}
+    done = stack.deploy()
+    assert done.exit_code == 1, done.output
+    assert "Traceback" not in done.output
+    assert stack.failure()["code"] == "DISK_FULL"
+    assert stack.pid("backend") is None
+
+
 @contextmanager
 def filled(stack: Stack) -> Iterator[None]:
     """Every block of the disk is taken, and every file of it small."""
@@ -218,7 +304,7 @@ def filled(stack: Stack) -> Iterator[None]:
 
 def shell(stack: Stack, words: str) -> int:
     """The exit code of the command itself, whatever it is piped into."""
-    script = f"set -o pipefail; {sys.executable} -m flawless {words}"
+    script = f"set -o pipefail; {shlex.join(stack.argv())} {words}"
     return subprocess.run(
         ["bash", "-c", script], cwd=stack.folder, env=stack.clean_environment(), check=False, timeout=60
     ).returncode

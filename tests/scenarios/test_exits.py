@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import pytest
 
+from support.memory_group import entering, memory_group
+from support.mutants import failing, failing_with
 from support.stacks import Stack
 from support.verdicts import assert_failed, assert_gone, assert_never_started
 
@@ -61,6 +64,31 @@ def test_signal_9_from_nobody_names_memory_as_a_possible_cause(stack: Stack) -> 
     assert_gone(stack, "backend")
 
 
+def test_killed_by_the_kernel_for_memory_is_named_so(stack: Stack) -> None:
+    """SERVICE_OOM, because the control group says so: the signal alone could be anybody's."""
+    stack.service("backend", command=[sys.executable, "-I", "-S", "-u", "-c", _GREEDY])
+    with memory_group(256_000_000) as group:
+        done = stack.deploy(mutation=entering(group))
+
+        report = assert_failed(stack, done, "SERVICE_OOM", "backend", "signal 9", "killed by the kernel for memory")
+        assert report["log_tail"]["backend"] == ["loading everything"]
+        assert_gone(stack, "backend")
+
+
+def test_without_the_word_of_the_kernel_it_would_be_a_signal_like_any_other(stack: Stack) -> None:
+    unread = ('        return int(counts["oom_kill"])\n', "        return None\n")
+    with failing_with(stack, "adapters/keeper/memory.py", unread, told="'SERVICE_EXITED'"):
+        test_killed_by_the_kernel_for_memory_is_named_so(stack)
+
+
+_GREEDY: Final = """
+print("loading everything")
+everything = []
+while True:
+    everything.append(bytearray(1 << 20))
+"""
+
+
 def test_without_the_stability_window_a_dying_service_would_be_called_live(stack: Stack) -> None:
     """The window is what finds a service that was ready and dies: a product without it says yes."""
     stack.timeouts(stable="8s")
@@ -96,3 +124,34 @@ def test_one_that_puts_itself_in_the_background_is_told_to_stay(stack: Stack) ->
     report = assert_failed(stack, done, "SERVICE_EXITED", "backend", "exit status 0")
     assert "it seems to put itself in the background: run it in the foreground" in report["failure"]["next_steps"][0]
     assert_gone(stack, "backend")
+
+
+_UNHEARD: Final = """
+import asyncio
+from flawless.deploy.services import Group
+async def ending(self, name): await asyncio.Event().wait()
+Group._ending = ending
+"""
+_NO_TAIL: Final = """
+from flawless.adapters.services import KeptService
+async def tail(self, lines): return ()
+KeptService.tail = tail
+"""
+_NO_GUESS: Final = "from flawless.core.service import Exit\nExit.__str__ = lambda self: f'signal {self.signal}'"
+
+
+def test_without_hearing_of_the_end_the_gate_would_go_on_asking(stack: Stack) -> None:
+    """Until its deadline, and then say that nobody listens."""
+    stack.environment["FLAWLESS_TIMEOUT_BACKEND_READY"] = "1s"
+    with failing(stack, _UNHEARD, told="SERVICE_NOT_LISTENING"):
+        test_a_service_that_ends_ends_the_gate_now(stack, ("exit=3",), ("exit status 3",))
+
+
+def test_without_its_tail_the_last_lines_would_not_be_told(stack: Stack) -> None:
+    with failing(stack, _NO_TAIL, told="'bye'.* not named"):
+        test_a_service_that_ends_ends_the_gate_now(stack, ("print=bye", "exit=0"), ("bye",))
+
+
+def test_without_the_guess_nobody_would_think_of_memory(stack: Stack) -> None:
+    with failing(stack, _NO_GUESS, told="'possibly memory'.* not named"):
+        test_signal_9_from_nobody_names_memory_as_a_possible_cause(stack)

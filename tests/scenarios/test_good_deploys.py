@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from support.mutants import ASKED_ONCE, failing
 from support.stacks import Stack
 
 
@@ -113,3 +114,9 @@ def test_a_manifest_without_a_service_is_not_called_live(stack: Stack) -> None:
     assert "live" not in done.stdout
     assert "127.0.0.1:1" not in done.stdout
     assert stack.run("status").exit_code == 3
+
+
+def test_without_patience_a_slow_boot_would_fail(stack: Stack) -> None:
+    """That alarming words are no failure needs no check, so none can be taken away."""
+    with failing(stack, ASKED_ONCE, told="1 == 0"):
+        test_a_slow_boot_inside_its_limit_passes(stack)

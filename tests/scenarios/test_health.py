@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from support.mutants import failing
 from support.stacks import Stack
 from support.verdicts import assert_failed, assert_gone, assert_never_started
 
@@ -118,3 +119,24 @@ _ANY_ANSWER_WILL_DO: Final = """
 from flawless.checks import service
 service.complaints = lambda wanted, answer: []
 """
+
+
+_NEVER_RECOVERS: Final = """
+from flawless.deploy.services import Group
+async def recovered(self, plan, running, failed): return failed
+Group._recovered = recovered
+"""
+_TWICE: Final = """
+from flawless.adapters.recovery_routes import RecoveryRoutes
+act = RecoveryRoutes.act
+async def again(self, limit):
+    await act(self, limit)
+    return await act(self, limit)
+RecoveryRoutes.act = again
+"""
+
+
+@pytest.mark.parametrize(("mutation", "told"), [(_NEVER_RECOVERS, "not named in"), (_TWICE, "/health/recover")])
+def test_no_recovery_and_two_of_them_would_be_seen(stack: Stack, mutation: str, told: str) -> None:
+    with failing(stack, mutation, told=told):
+        test_one_recovery_is_attempted_and_then_the_deploy_goes_back(stack)

@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 import pytest
 
+from support.mutants import failing
 from support.stacks import Done, Stack, lives, until
 
 _FEW: Final = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({0}, {0}))\n"
@@ -133,3 +134,35 @@ service.listening_failure = ask
 time.time = lambda: wall() + sum(jumped[:1])
 clock.SystemClock.now = lambda self: now(self) + timedelta(seconds=sum(jumped[:1]))
 """
+
+
+_NO_LIMITS: Final = """
+from types import SimpleNamespace
+from flawless.adapters.keeper import client
+from flawless.checks import service
+from flawless.core import fault
+fault._LIMITS = client._LIMITS = frozenset()
+none = dict.fromkeys(("EMFILE", "ENFILE", "ENOMEM", "EADDRNOTAVAIL", "ENOBUFS"), -1)
+service.errno = SimpleNamespace(**none)
+"""
+_BY_THE_WALL: Final = """
+import time
+from flawless.core.clock import SystemClock
+SystemClock.monotonic = lambda self: time.time()
+"""
+
+
+def test_without_knowing_its_own_limits_it_would_blame_itself(stack: Stack) -> None:
+    with failing(stack, _NO_LIMITS, told="'HOST_LIMITS' in"):
+        test_a_command_without_descriptors_blames_the_machine(stack, 8)
+
+
+def test_without_knowing_its_own_limits_a_probe_would_blame_the_service(stack: Stack) -> None:
+    with failing(stack, _NO_LIMITS, told="'HOST_LIMITS' in"):
+        test_descriptors_that_run_out_at_a_probe_are_not_the_services_fault(stack)
+
+
+@pytest.mark.parametrize(("jump", "told"), [(3600, "1 == 0")], ids=["forward"])
+def test_a_gate_that_went_by_the_wall_clock_would_end_early(stack: Stack, jump: int, told: str) -> None:
+    with failing(stack, _BY_THE_WALL, told=told):
+        test_a_jump_of_the_wall_clock_ends_no_gate_early_or_late(stack, jump)

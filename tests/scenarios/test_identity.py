@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from support.mutants import failing
 from support.stacks import Stack, until
 from support.verdicts import assert_failed, assert_gone, assert_never_started
 
@@ -93,4 +94,19 @@ _TRUSTS_ANYBODY: Final = """
 from flawless.checks import service
 service.HttpReady._identity_failure = lambda self, answer: None
 service.complaints = lambda wanted, answer: []
+"""
+
+
+def test_without_the_owner_of_the_socket_a_thief_would_not_be_named(stack: Stack) -> None:
+    """It speaks as the service would, so that only the kernel can tell who it is."""
+    with failing(stack, _NOBODY_OWNS_A_SOCKET, told=r"'SERVICE_\w+' == 'PORT_STOLEN'"):
+        test_a_thief_of_the_port_is_never_taken_for_the_service(stack)
+
+
+_NOBODY_OWNS_A_SOCKET: Final = """
+from flawless.checks import service
+async def nothing(subject): return None
+async def nobody(subject): return ()
+service.listening_failure, service._holders = nothing, nobody
+service.HttpReady._identity_failure = lambda self, answer: None
 """

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from support.mutants import NO_WAY_BACK, failing, failing_with
 from support.stacks import Stack, until
 
 HOOK = "import sys, time, pathlib; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
@@ -149,7 +150,7 @@ def test_a_terminal_that_closes_leaves_a_report_and_no_orphan(stack: Stack) -> N
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(stack.folder)
-        os.execve(sys.executable, [sys.executable, "-m", "flawless", "deploy"], terminal_environment(stack))  # noqa: S606 - argv, no shell
+        os.execve(sys.executable, stack.argv("deploy"), terminal_environment(stack))  # noqa: S606 - argv, no shell
     try:
         until(lambda: stack.is_served("backend"), "the backend serves")
     finally:
@@ -193,6 +194,69 @@ def test_an_interrupted_order_is_taken_back(stack: Stack, order: str) -> None:
     assert not stack.is_served("backend")
 
 
+# --- without what hears them ---
+
+DEAF = """
+import contextlib
+from flawless.cli import interruption
+interruption.interruptions = lambda interrupt: contextlib.nullcontext()
+"""
+DEAF_TO_THE_TERMINAL = "from flawless.cli import interruption\ninterruption._SIGNALS = ('SIGINT', 'SIGTERM')"
+HEARS_ONCE = """
+from flawless.deploy.orchestrator import Orchestrator
+interrupt = Orchestrator.interrupt
+Orchestrator.interrupt = lambda self, told: self._interrupted or interrupt(self, told)
+"""
+
+
+@pytest.mark.parametrize(("mutation", "told"), [(DEAF, "'SIGINT' in"), (NO_WAY_BACK, r"assert \[psutil")])
+@pytest.mark.parametrize("phase", ["BACKEND_READY_GATE", "SUCCESS"])
+def test_without_ears_or_a_way_back_ctrl_c_would_leave_what_was_started(
+    stack: Stack, phase: str, mutation: str, told: str, request: pytest.FixtureRequest
+) -> None:
+    with failing(stack, mutation, told=told):
+        test_ctrl_c_in_any_phase_ends_in_order(stack, phase, request)
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_without_ears_other_signals_would_kill(stack: Stack, number: signal.Signals, exit_code: int) -> None:
+    with failing(stack, DEAF, told=f"'{number.name}' in"):
+        test_other_signals_have_exit_codes_of_their_own(stack, number, exit_code)
+
+
+def test_deaf_to_the_terminal_a_closed_one_would_kill(stack: Stack) -> None:
+    with failing(stack, DEAF_TO_THE_TERMINAL, told="-1 == 129"):
+        test_a_terminal_that_closes_leaves_a_report_and_no_orphan(stack)
+
+
+def test_without_a_way_back_the_new_release_would_stay(stack: Stack) -> None:
+    with failing(stack, NO_WAY_BACK, told="'print=first' in"):
+        test_an_interrupted_redeploy_puts_the_release_back_that_ran_before(stack)
+
+
+def test_hearing_only_once_it_would_not_be_abandoned(stack: Stack) -> None:
+    with failing(stack, HEARS_ONCE, told="'done' == 'failed'"):
+        test_a_second_ctrl_c_abandons_the_rollback_and_says_what_is_left(stack)
+
+
+def test_without_its_guard_the_migration_tool_would_go_on(stack: Stack, database_url: str) -> None:
+    """It is held twice: the guard ends it, and the kernel does when the guard has ended."""
+    alone = (("        left = self._end_all()\n", "        left = []\n"), ("        _die_with_parent()\n", ""))
+    with failing_with(stack, "adapters/guard.py", *alone, told=r"assert \[psutil"):
+        test_a_migration_tool_ends_with_the_deploy_that_was_interrupted(stack, database_url)
+
+
+def test_without_ears_an_interruption_behind_the_verdict_would_change_the_exit_code(stack: Stack) -> None:
+    with failing(stack, DEAF, told="130 == 0"):
+        test_an_interruption_behind_the_verdict_changes_nothing(stack)
+
+
+@pytest.mark.parametrize("order", ["start", "restart"])
+def test_without_a_way_back_an_interrupted_order_would_stand(stack: Stack, order: str) -> None:
+    with failing(stack, NO_WAY_BACK, told="assert not True"):
+        test_an_interrupted_order_is_taken_back(stack, order)
+
+
 # --- how it is made ---
 
 
@@ -217,7 +281,7 @@ def background(stack: Stack, verb: str = "deploy") -> Iterator[subprocess.Popen[
     stack.write()
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-m", "flawless", verb],
+        stack.argv(verb),
         cwd=stack.folder,
         env=stack.clean_environment(),
         stdin=subprocess.DEVNULL,

@@ -21,6 +21,7 @@ from support.killed_deploy import (
     killed_at,
     reports,
 )
+from support.mutants import failing
 from support.stacks import Stack, stacks, until
 
 SHARES = 2
@@ -77,16 +78,15 @@ def test_a_deploy_killed_behind_its_report_keeps_that_one(tmp_path: Path, moment
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_command_killed_while_it_tells_of_a_killed_run_tells_it_only_once(tmp_path: Path, number: int) -> None:
+def test_a_command_killed_while_it_tells_of_a_killed_run_tells_it_only_once(stack: Stack, number: int) -> None:
     """The next one begins anew, and writes one report."""
-    with stacks(tmp_path) as stack:
-        first(stack)
-        stack.run("deploy", "-q", mutation=killed_at(20, Moment.AFTER))
-        assert stack.run("status", mutation=killed_at(number, Moment.AFTER)).exit_code == -signal.SIGKILL
-        assert stack.deploy("-q").exit_code == 0
-        check_reports(stack)
-        [killed] = [report for report in reports(stack) if report["result"] == "aborted"]
-        assert not any("DEPLOY_KILLED" in line for line in killed["failure"]["evidence"])
+    first(stack)
+    stack.run("deploy", "-q", mutation=killed_at(20, Moment.AFTER))
+    assert stack.run("status", mutation=killed_at(number, Moment.AFTER)).exit_code == -signal.SIGKILL
+    assert stack.deploy("-q").exit_code == 0
+    check_reports(stack)
+    [killed] = [report for report in reports(stack) if report["result"] == "aborted"]
+    assert not any("DEPLOY_KILLED" in line for line in killed["failure"]["evidence"])
 
 
 @pytest.mark.parametrize("moment", ["action.intended", "state.json", "postmaster.pid"])
@@ -140,3 +140,34 @@ def test_what_a_killed_deploy_left_running_is_not_called_healthy(tmp_path: Path)
         stack.timeouts(stable="0.1s")
         assert stack.deploy("-q").exit_code == 0
         assert stack.run("status").exit_code == 0
+
+
+# --- without what settles it ---
+
+NEVER_SETTLED = "from flawless.wiring import deploying\ndeploying.settle_killed = lambda *given: []"
+TORN_IS_KEPT = "import os\nos.ftruncate = lambda *given: None"
+NEVER_FOUND = "from flawless.adapters.archive import Archive\nArchive.find_report = lambda self, deploy_id: None"
+NEVER_SETTLING = "from flawless.deploy import deployment\ndeployment._is_settling = lambda stamped: False"
+
+
+@pytest.mark.parametrize(
+    ("mutation", "number", "moment", "told"),
+    [
+        (NEVER_SETTLED, 20, Moment.AFTER, "expected 1, got 0"),
+        (TORN_IS_KEPT, 18, Moment.TORN, "Expecting|Extra data|delimiter|Unterminated"),
+        (NEVER_FOUND, LAST, Moment.BEFORE, "too many values"),
+    ],
+    ids=["settling", "cutting", "finding"],
+)
+def test_without_it_a_killed_deploy_would_be_told_wrongly(
+    stack: Stack, mutation: str, number: int, moment: Moment, told: str
+) -> None:
+    """Not at all, in a journal that cannot be read, or twice."""
+    first(stack)
+    with failing(stack, mutation, told=told):
+        kill_and_recover(stack, number, moment)
+
+
+def test_without_the_mark_of_settling_a_killed_settling_would_be_told_of_itself(stack: Stack) -> None:
+    with failing(stack, NEVER_SETTLING, told="assert not True"):
+        test_a_command_killed_while_it_tells_of_a_killed_run_tells_it_only_once(stack, 2)

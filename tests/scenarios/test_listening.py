@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from support.mutants import failing
 from support.stacks import Stack
 from support.verdicts import assert_failed, assert_gone, assert_never_started
 
@@ -99,3 +100,20 @@ async def nowhere(subject): return ()
 service.listening_failure = nothing
 service._found_elsewhere = nowhere
 """
+
+
+_NO_LIMIT_OF_ITS_OWN: Final = """
+from flawless.checks import service
+from flawless.core.reason import Reason
+service._hung = lambda subject, what, limit: subject.failed(Reason.SERVICE_UNHEALTHY, what)
+"""
+
+
+def test_without_the_socket_table_the_other_port_would_not_be_told(stack: Stack) -> None:
+    with failing(stack, _ONLY_CONNECTS, told="not named in"):
+        test_one_that_listens_on_another_port_is_told_on_which(stack)
+
+
+def test_silence_that_is_taken_for_an_answer_would_be_called_unhealthy(stack: Stack) -> None:
+    with failing(stack, _NO_LIMIT_OF_ITS_OWN, told="SERVICE_UNHEALTHY"):
+        test_one_that_accepts_and_never_answers_hangs(stack, "answer=hung")

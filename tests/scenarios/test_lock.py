@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from support.killed_deploy import check_lock_is_free
+from support.mutants import failing
 from support.stacks import Stack, until
 
 CONTENDERS = 20
@@ -113,6 +114,43 @@ def test_looking_at_the_lock_keeps_no_deploy_out(stack: Stack) -> None:
     assert codes == [64, 64, 0, 0, 0, 0]
 
 
+# --- without the lock ---
+
+UNLOCKED = """
+from contextlib import nullcontext
+from flawless.adapters import locks
+locks.DeployLock.held = lambda self, command, now: nullcontext()
+"""
+A_FILE = """
+from flawless.adapters import locks
+class FileThatStays:
+    def __init__(self, path): path.touch(); self.path = path.with_suffix(".taken")
+    def acquire(self, **how):
+        try: self.path.touch(exist_ok=False)
+        except FileExistsError: raise locks.Timeout(str(self.path)) from None
+    def release(self): self.path.unlink()
+locks.DeployLock._lock = lambda self: FileThatStays(self._folder / locks._FILE)
+"""
+NAMELESS = "from flawless.adapters import locks\nlocks.DeployLock._read = lambda self: None"
+
+
+def test_without_the_lock_an_order_would_come_between_the_steps_of_a_deploy(stack: Stack) -> None:
+    """The service is stopped, and the deploy does not end as one that is interrupted."""
+    with failing(stack, UNLOCKED, told="== (130|75)"):
+        test_orders_take_the_lock_too(stack, "stop")
+
+
+def test_without_its_note_the_holder_would_have_no_name(stack: Stack) -> None:
+    with failing(stack, NAMELESS, told="a process that has only just taken it"):
+        test_a_second_deploy_is_refused_and_told_who_holds_the_lock(stack)
+
+
+def test_a_lock_that_is_a_file_would_outlive_its_holder(stack: Stack) -> None:
+    """What frees it is that it is the system's own lock."""
+    with failing(stack, A_FILE, told="75 == 0"):
+        test_a_holder_that_is_killed_frees_the_lock_at_once(stack)
+
+
 # --- how it is made ---
 
 
@@ -133,7 +171,7 @@ def holding(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
 
 def spawn(stack: Stack) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "flawless", "deploy", "-q"],
+        stack.argv("deploy", "-q"),
         cwd=stack.folder,
         env=stack.clean_environment(),
         stdin=subprocess.DEVNULL,

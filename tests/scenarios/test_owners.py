@@ -96,6 +96,21 @@ def test_what_only_root_may_read_is_never_called_empty(shared: Stack) -> None:
     assert shared.is_served("backend")
 
 
+def test_the_database_of_another_user_is_refused_by_name(shared: Stack) -> None:
+    """Nothing is made in their state, nothing is stopped, and the password is not shown; root is no exception."""
+    assert shared.run("deploy", mutation=AS_NOBODY).exit_code == 0
+    shared.manifest["database"] = {"url": "embedded"}
+    for words in ("db start", "db stop", "db url", "db psql", "db remove"):
+        done = shared.run(*words.split())
+        assert (done.exit_code, done.stdout) == (1, ""), done.output
+        assert "DISK_NOT_WRITABLE: the state of this stack belongs to user nobody" in done.stderr
+        assert f"sudo -u nobody flawless {words}\n" in done.stderr
+    assert owners(shared) == {NOBODY}
+    assert not (shared.folder / ".flawless/postgres").exists()
+    del shared.manifest["database"]
+    assert shared.run("stop", mutation=AS_NOBODY).exit_code == 0
+
+
 def test_the_owner_of_the_project_is_not_asked_for(shared: Stack) -> None:
     """As root, with a state of root's, in a folder of somebody else's, everything works."""
     assert shared.deploy().exit_code == 0

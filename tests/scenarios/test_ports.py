@@ -7,6 +7,7 @@ from typing import Final
 import psutil
 import pytest
 
+from support.mutants import failing, failing_with
 from support.stacks import FAULTY, Stack, can_connect, lives, until
 from support.verdicts import assert_failed, assert_never_started
 
@@ -155,3 +156,39 @@ from flawless.core.check import Passed
 async def ask(self, limit): return Passed()
 ports.PortFree.ask = ask
 """
+
+
+_ONE_ADDRESS: Final = """
+from flawless.checks import ports
+ports.PortFree._is_in_the_way = lambda self, listener: listener.address == self.host
+"""
+_NOTHING_IS_OURS: Final = """
+from flawless.checks import ports
+async def own(self): return {}
+ports.PortTable.own = own
+"""
+_NO_ORPHANS: Final = "from flawless.adapters.services import KeptService\nKeptService._printing = lambda self: []"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::1"])
+def test_looking_at_one_address_alone_would_not_find_who_holds_the_others(stack: Stack, host: str) -> None:
+    """The port can still not be bound, but by whom it is held is not known."""
+    with failing(stack, _ONE_ADDRESS, told="not named in"):
+        test_a_stranger_on_the_port_stops_the_deploy_before_anything_starts(stack, host)
+
+
+def test_without_knowing_our_own_processes_the_earlier_release_would_be_a_stranger(stack: Stack) -> None:
+    with failing(stack, _NOTHING_IS_OURS, told="PORT_HELD_FOREIGN"):
+        test_our_own_earlier_release_is_taken_over(stack)
+
+
+def test_without_knowing_who_prints_to_us_an_orphan_would_be_a_stranger(stack: Stack) -> None:
+    with failing(stack, _NO_ORPHANS, told="PORT_HELD_FOREIGN"):
+        test_what_a_killed_keeper_and_a_killed_wrapper_left_behind_is_ours(stack)
+
+
+def test_a_keeper_that_sees_its_child_alone_would_leave_the_grandchild(stack: Stack) -> None:
+    """The old grandchild keeps the port, and what is started anew cannot have it."""
+    blind = ("        if _has_children():\n", "        if False:\n")
+    with failing_with(stack, "adapters/keeper/child.py", blind, told=r"assert not \[\d+\]"):
+        test_the_grandchild_of_a_killed_wrapper_goes_with_it(stack)

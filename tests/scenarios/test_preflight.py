@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.mutants import NOT_ASKED, failing
 from support.stacks import Done, Stack
 
 GOOD: dict[str, str] = {
@@ -193,6 +194,8 @@ def test_an_invalid_manifest_is_refused_with_every_problem(stack: Stack) -> None
         assert "Traceback" not in done.output
         for path in ("services.backend.comand", "timeouts.backend_ready", "timeouts.stable"):
             assert path in done.output, (path, done.output)
+        assert "services.frontend.port" in done.output, "two services with one port"
+        assert "backend -> frontend -> backend" in done.output, "a cycle"
         assert "5 parsecs" in done.output
         assert "command" in done.output
     assert not (stack.folder / "logs").exists()
@@ -243,6 +246,61 @@ def test_a_file_that_is_no_manifest_is_refused_without_a_traceback(
         assert "Traceback" not in done.output
         assert "flawless.toml" in done.output
     monkeypatch.undo()
+
+
+# --- without the check ---
+
+ASKED_BY: dict[str, tuple[str, str]] = {
+    "missing": ("environment", "VariablesPresent"),
+    "blank": ("environment", "VariablesFilled"),
+    "placeholder": ("environment", "VariablesReal"),
+    "swapped": ("environment", "VariablesFormed"),
+    "weak": ("environment", "PasswordStrong"),
+    "mode": ("environment", "KeyModeRight"),
+    "tool": ("tools", "ToolInstalled"),
+    "artefact": ("artefacts", "ArtefactFresh"),
+    "stale artefact": ("artefacts", "ArtefactFresh"),
+    "folder": ("disk", "FolderWritable"),
+}
+
+
+@pytest.mark.parametrize("world", list(WORLDS))
+def test_without_its_check_the_world_would_be_found_good(stack: Stack, world: str) -> None:
+    """Each of the worlds above is found by the one check that is meant for it."""
+    with failing(stack, NOT_ASKED.format(*ASKED_BY[world]), told=r"assert \(0, [01]\) == \(1, 1\)"):
+        test_it_is_found_before_anything_is_started(stack, world)
+
+
+NO_RULES = "from flawless.manifest import loader\nloader.find_breaches = lambda *given: ()"
+NO_TYPES = "from flawless.manifest import loader\nloader.to_problems = lambda *given: []"
+NO_TIMEOUTS = "from flawless.manifest import loader\nloader._apply_timeouts = lambda *given: None"
+NO_LIMITS = "from flawless.manifest import document\ndocument.SIZE_LIMIT = document.DEPTH_LIMIT = 10**9"
+
+
+@pytest.mark.parametrize(
+    ("mutation", "told"), [(NO_RULES, "two services with one port"), (NO_TYPES, "services.backend.comand")]
+)
+def test_without_its_rules_a_manifest_would_be_read_as_it_is(stack: Stack, mutation: str, told: str) -> None:
+    with failing(stack, mutation, told=told):
+        test_an_invalid_manifest_is_refused_with_every_problem(stack)
+
+
+def test_without_the_validation_a_timeout_that_makes_no_sense_would_be_passed_over(stack: Stack) -> None:
+    with failing(stack, NO_TIMEOUTS, told="0 == 78"):
+        test_a_timeout_variable_that_makes_no_sense_is_refused(stack, "-1")
+
+
+@pytest.mark.parametrize(("spoil", "told"), [(huge, "0 == 78"), (deep, "1 == 78")])
+def test_without_the_limits_a_file_of_any_size_and_depth_would_be_read(
+    stack: Stack, spoil: Callable[[str], str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with failing(stack, NO_LIMITS, told=told):
+        test_a_file_that_is_no_manifest_is_refused_without_a_traceback(stack, spoil, monkeypatch)
+
+
+def test_without_the_question_an_overridden_variable_would_not_be_told(stack: Stack) -> None:
+    with failing(stack, NOT_ASKED.format("environment", "OverridesSaid"), told="assert False"):
+        test_a_file_that_overrides_the_one_that_was_edited_is_in_the_report(stack)
 
 
 # --- how it is made ---

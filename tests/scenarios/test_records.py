@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from support.stacks import Stack, lives, until
-from support.verdicts import assert_gone
+from support.verdicts import assert_failed, assert_gone
 
 
 @pytest.mark.parametrize("field", ["start_time", "boot_id"])
@@ -41,10 +41,11 @@ def test_no_verb_touches_the_stranger(stack: Stack) -> None:
             assert "backend" not in done.stdout, "nothing of ours ran"
 
 
-def test_without_the_start_time_the_stranger_would_be_taken_for_ours(stack: Stack) -> None:
+@pytest.mark.parametrize("field", ["start_time", "boot_id"])
+def test_without_the_start_time_the_stranger_would_be_taken_for_ours(stack: Stack, field: str) -> None:
     """A product that goes by the pid alone keeps the stranger and calls the service live, or ends it."""
     stranger = stack.stranger(port=stack.port("elsewhere"))
-    _forge(stack, stranger.pid, "start_time")
+    _forge(stack, stranger.pid, field)
 
     stack.deploy(mutation=_BY_PID_ALONE)
 
@@ -142,6 +143,78 @@ def test_a_killed_keeper_loses_neither_the_service_nor_a_second_copy(stack: Stac
     record = stack.record("backend")
     assert record is not None
     assert record["armed"] is True
+
+
+def _change_an_orphan(stack: Stack, **changed: Any) -> int | None:
+    """A service whose keeper was killed, and a deploy that would replace it and fails; the pid it had."""
+    stack.environment["SESSION_SECRET"] = "first-value-of-the-session"
+    ready = [{"http": "/health/live", "json": {"status": "alive"}}]
+    stack.manifest["env"] = {"require": ["SESSION_SECRET"]}
+    stack.service("backend", "name=as-before", ready=ready, env={"RELEASE": "one"})
+    assert stack.deploy().exit_code == 0
+    before = stack.pid("backend")
+    keeper = stack.keeper("backend")
+    psutil.Process(keeper).kill()
+    until(lambda: not lives(keeper), "the keeper is dead")
+    stack.environment["SESSION_SECRET"] = "second-value-of-the-session"
+    stack.service("backend", "print=no such module", "exit=1", ready=ready, env={"RELEASE": "two"}, **changed)
+    return before
+
+
+def test_an_orphan_whose_replacement_fails_runs_again_as_it_was(stack: Stack) -> None:
+    """Nobody knew its command any more but the process itself: the same command, the old environment and secret, kept
+    by a new keeper; and the secret is in no file.
+    """
+    before = _change_an_orphan(stack)
+
+    done = stack.deploy()
+
+    report = assert_failed(stack, done, "SERVICE_EXITED", "backend", "no such module")
+    assert any(action.startswith("backend runs again") for action in report["rollback"]["actions"])
+    assert stack.pid("backend") not in {None, before}
+    assert stack.ask("backend")["service"] == "as-before"
+    environment = psutil.Process(stack.pid("backend")).environ()
+    assert (environment["RELEASE"], environment["SESSION_SECRET"]) == ("one", "first-value-of-the-session")
+    record = stack.record("backend")
+    assert record is not None
+    assert (record["armed"], record["state"]) == (True, "ready")
+    assert not [path for path in stack.files() if b"-value-of-the-session" in path.read_bytes()]
+
+
+def test_an_orphan_that_left_the_manifest_comes_back_when_the_deploy_fails(stack: Stack) -> None:
+    """It is held, and resumed from what the process itself had said."""
+    _change_an_orphan(stack)
+    del stack.manifest["services"]["backend"]
+    stack.service("other", "print=no such module", "exit=1", port=stack.port("backend"))
+
+    done = stack.deploy()
+
+    assert_failed(stack, done, "SERVICE_EXITED", "other", "no such module")
+    assert stack.ask("backend")["service"] == "as-before"
+
+
+def test_without_what_the_process_says_an_orphan_would_stay_down(stack: Stack) -> None:
+    """Its own words are the way back: a keeper that does not read them leaves it DOWN, and says so."""
+    _change_an_orphan(stack)
+
+    done = stack.deploy(mutation=_DEAF_KEEPER)
+
+    assert_failed(stack, done, "SERVICE_EXITED", "backend", rollback="failed")
+    assert "backend is DOWN now" in done.output
+    assert not stack.is_served("backend")
+
+
+_DEAF_KEEPER: Final = """
+from flawless.adapters.keeper import client
+begun = client.subprocess.Popen
+def deaf(argv, **options):
+    *before, folder = argv
+    before[-1] = before[-1].replace("from flawless.adapters.keeper.program",
+        "from flawless.adapters.keeper import origin; origin.origin_of = lambda *_: None\\n"
+        "from flawless.adapters.keeper.program")
+    return begun([*before, folder], **options)
+client.subprocess.Popen = deaf
+"""
 
 
 def test_everything_killed_at_once_is_brought_up_again(stack: Stack) -> None:

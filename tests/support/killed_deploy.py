@@ -101,15 +101,6 @@ def mend(stack: Stack) -> None:
     _declare(stack, *(["print=second"] if "print=second" in words else []))
 
 
-def _end(stack: Stack) -> None:
-    """Quicker than `flawless stop`, which is not what is looked at here; keepers first, lest they do something."""
-    keepers = {record["keeper"]["pid"] for record in _records(stack)}
-    for process in sorted(stack.processes(), key=lambda one: one.pid not in keepers):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-            process.wait(5)
-
-
 def _declare(stack: Stack, *words: str) -> None:
     stack.timeouts(stable="0.1s", stop="1s")
     stack.manifest["env"] = {"secrets": ["CANARY"]}
@@ -148,7 +139,7 @@ def kill_and_recover(stack: Stack, number: int, moment: Moment) -> bool:
     check_told_once(stack, killed.stem, events)
     check_reports(stack)
     check_files(stack.folder)
-    _end(stack)
+    stack.kill()
     return True
 
 

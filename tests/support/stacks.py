@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,10 @@ class Stack:
         self.manifest: dict[str, Any] = {"name": "shop", "timeouts": dict(QUICK), "services": {}}
         self.environment: dict[str, str] = {}
         """Further variables of every command."""
+        self.product = ROOT / "src"
+        """Where the commands, the keepers and the guards are run from."""
+        self.mutation = ""
+        """Python that breaks the product in every command, before what a command is given of its own."""
         self._resources = resources
         self._ports: dict[str, int] = {}
         self._strangers: list[psutil.Process] = []
@@ -120,7 +124,7 @@ class Stack:
         self.write()
         before = time.monotonic()
         done = subprocess.run(
-            _argv(arguments, mutation),
+            self.argv(*arguments, mutation=mutation),
             cwd=self.folder,
             env=self.clean_environment(),
             capture_output=True,
@@ -139,7 +143,7 @@ class Stack:
         """A deploy in the background, to be killed or waited for; its output is thrown away."""
         self.write()
         process = subprocess.Popen(
-            _argv(("deploy", *arguments), ""),
+            self.argv("deploy", *arguments),
             cwd=self.folder,
             env=self.clean_environment(),
             stdin=subprocess.DEVNULL,
@@ -153,6 +157,13 @@ class Stack:
                 process.kill()
             process.wait(LIMIT)
 
+    def argv(self, *arguments: str, mutation: str = "") -> list[str]:
+        """The real command line, broken first where that is wanted."""
+        if not self.mutation + mutation:
+            return [sys.executable, "-m", "flawless", *arguments]
+        code = f"{self.mutation}\n{mutation}\nfrom flawless.cli.main import main\nmain()"
+        return [sys.executable, "-c", code, *arguments]
+
     def clean_environment(self) -> dict[str, str]:
         """Nothing of whoever runs the tests but the PATH. HOME marks all that comes of this stack as its own."""
         return {
@@ -160,7 +171,7 @@ class Stack:
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
             "LANG": "C.UTF-8",
-            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONPATH": str(self.product),
             **self.environment,
         }
 
@@ -253,6 +264,15 @@ class Stack:
         return [one for one in psutil.process_iter() if one.pid != own and _belongs(one, str(self.folder))]
 
     # --- the end ---
+
+    def kill(self) -> None:
+        """Quicker than `flawless stop`, where that is not what is looked at; keepers first, lest they do something."""
+        strangers = {stranger.pid for stranger in self._strangers}
+        records = (self.record(path.name) for path in (self.folder / ".flawless/run").glob("*"))
+        keepers = {record["keeper"]["pid"] for record in records if record}
+        ours = [one for one in self.processes() if one.pid not in strangers]
+        for process in sorted(ours, key=lambda one: one.pid not in keepers):
+            _end(process)
 
     def close(self) -> None:
         """Stops everything with the product's own word; whatever is left then is a defect, named and ended."""
@@ -399,13 +419,6 @@ def _check_failure(failure: Mapping[str, Any]) -> None:
     assert set(failure) == {"phase", "code", "cause", "evidence", "next_steps"}
     assert failure["evidence"], failure
     assert failure["next_steps"], failure
-
-
-def _argv(arguments: Sequence[str], mutation: str) -> list[str]:
-    if not mutation:
-        return [sys.executable, "-m", "flawless", *arguments]
-    code = f"{mutation}\nfrom flawless.cli.main import main\nmain()"
-    return [sys.executable, "-c", code, *arguments]
 
 
 def _belongs(process: psutil.Process, folder: str) -> bool:

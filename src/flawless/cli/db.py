@@ -24,6 +24,11 @@ _HELP: Final = """The embedded PostgreSQL of this project (flawless.toml: [datab
 
 It is a real server of the project's own, on 127.0.0.1 with a password of its own, and goes on when Flawless ends.
 """
+_REMOVE: Final = """Removes it for good: its data, and what is kept of it. Nothing brings it back.
+
+It asks before, and refuses while anything of the stack runs. With --orphans it removes those databases of root's whose
+project folder is gone; they are shown first.
+"""
 
 
 @click.group(name="db", invoke_without_command=True, help=_HELP)
@@ -45,7 +50,7 @@ def url(flags: Common) -> None:
     from flawless.wiring.database import running_url
 
     # Asked for by name, and of no use without the password.
-    address = running_url(_stack(flags)).reveal()
+    address = running_url(_own(flags)).reveal()
     if flags.json:
         document.write({"url": address})
     else:
@@ -65,7 +70,7 @@ class PassedOn(click.Command):
 def psql(flags: Common, *, arguments: tuple[str, ...]) -> None:
     from flawless.wiring.database import psql as psql_of
 
-    found = psql_of(_stack(flags))
+    found = psql_of(_own(flags))
     sys.stdout.flush()
     # The terminal becomes psql: its signals and its exit code are psql's own.
     os.execve(found.argv[0], [*found.argv, *arguments], found.environment())  # noqa: S606 - argv only, no shell
@@ -76,7 +81,7 @@ def psql(flags: Common, *, arguments: tuple[str, ...]) -> None:
 def start(flags: Common) -> int:
     from flawless.wiring.database import embedded
 
-    asyncio.run(embedded(_stack(flags)).ensure_running())
+    asyncio.run(embedded(_own(flags)).ensure_running())
     return _status(flags)
 
 
@@ -85,7 +90,7 @@ def start(flags: Common) -> int:
 def stop(flags: Common) -> None:
     from flawless.wiring.database import embedded, users
 
-    stack = _stack(flags)
+    stack = _own(flags)
     server = embedded(stack)
     needing = users(stack)
     if needing and not flags.yes:
@@ -99,6 +104,22 @@ def stop(flags: Common) -> None:
         document.write({"stopped": was_running})
     else:
         result(flags).say("stopped" if was_running else "it was not running")
+
+
+@command.command(name="remove", help=_REMOVE)
+@click.option("--orphans", is_flag=True, help="Those whose project is gone, in place of this project's.")
+@common
+def remove(flags: Common, *, orphans: bool) -> int:
+    from flawless.cli.db_removal import remove_orphans, remove_own
+
+    return remove_orphans(flags) if orphans else remove_own(_own(flags), flags)
+
+
+def _own(flags: Common) -> Stack:
+    """Raises CommandFailed where it is another user's: who may not write there has no business with its password."""
+    stack = _stack(flags)
+    stack.ensure_ours()
+    return stack
 
 
 def _stack(flags: Common) -> Stack:

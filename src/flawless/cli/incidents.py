@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flawless.core.check import Failed
     from flawless.incidents import IncidentBook
     from flawless.incidents.book import Found
-    from flawless.incidents.incident import Incident, Story
-    from flawless.incidents.reading import Store
+    from flawless.incidents.incident import Incident
+    from flawless.incidents.known import Known
 
 SCHEMA_VERSION: Final = 1
 DRAIN_LIMIT: Final = 2.0
@@ -100,40 +100,32 @@ async def _list(book: IncidentBook, flags: Common, limit: int, before: str | Non
     behind = (await book.find(before)).id if before else None
     async with book.opened() as opened:
         page = await opened.store.page(Query(limit + 1, resolved=everything, before=behind))
+    away = book.open_in_database() if opened.because is not None else []
     _say_source(book, opened.because)
     following = str(page[limit - 1].id) if len(page) > limit else None
     if flags.json:
-        incidents = [incident.to_json() for incident in page[:limit]]
-        _write(_document(book, opened.because, waiting=book.waiting(), incidents=incidents, next=following))
+        listed = {
+            "incidents": [incident.to_json() for incident in page[:limit]],
+            "next": following,
+            "open_in_database": [_known_to_json(known) for known in away],
+        }
+        _write(_document(book, opened.because, waiting=book.waiting(), **listed))
     else:
-        _write_page(flags, page[:limit], following, everything=everything)
+        _write_page(flags, page[:limit], away, following, everything=everything)
 
 
 async def _show(book: IncidentBook, flags: Common, id_: str) -> None:
-    from flawless.incidents.reading import IdRange
-
     await book.drain(DRAIN_LIMIT)
-    async with book.opened() as opened:
-        story = await _story(opened.store, opened.because, IdRange.of(id_), id_)
-    _say_source(book, opened.because)
+    story, because = await book.story(id_)
+    _say_source(book, because)
     if flags.json:
-        _write(_document(book, opened.because, waiting=book.waiting(), incident=story.to_json()))
+        _write(_document(book, because, waiting=book.waiting(), incident=story.to_json()))
         return
     from flawless.cli.incident_lines import story_lines
     from flawless.cli.page import result
 
     page = result(flags)
     page.write(*story_lines(story, page.width))
-
-
-async def _story(store: Store, because: Failed | None, ids: Any, written: str) -> Story:
-    from flawless.database.connection import DatabaseUnavailable
-    from flawless.incidents.reading import only
-
-    stories = await store.stories(ids)
-    if because is not None and not stories:
-        raise DatabaseUnavailable(because)
-    return only(stories, written)
 
 
 async def _note(book: IncidentBook, flags: Common, id_: str, text: str) -> None:
@@ -182,13 +174,21 @@ async def _say_written(book: IncidentBook, flags: Common, found: Found, done: st
         sys.stderr.write(f"it waits in the outbox, with {left - 1} more, until the database answers\n")
 
 
-def _write_page(flags: Common, incidents: list[Incident], following: str | None, *, everything: bool) -> None:
+def _known_to_json(known: Known) -> dict[str, Any]:
+    return {"id": str(known.id), "severity": known.severity, "deploy_id": known.deploy_id}
+
+
+def _write_page(
+    flags: Common, incidents: list[Incident], away: list[Known], following: str | None, *, everything: bool
+) -> None:
     from flawless.cli.incident_lines import page_lines
-    from flawless.cli.page import result
+    from flawless.cli.page import Span, result
 
     page = result(flags)
     page.write(*page_lines(incidents, page.width))
-    if not incidents:
+    for known in away:
+        page.say(f"{known.severity:<10}open, and its story is in the database  ", Span(str(known.id), "dim"))
+    if not incidents and not away:
         page.say("no incidents" if everything else "no open incidents (those resolved: flawless incidents list --all)")
     elif following:
         page.say(f"more: flawless incidents list {'--all ' if everything else ''}--before {following}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from typing import Any, Final, NoReturn
 
@@ -19,7 +20,7 @@ USAGE: Final = 64
 VERBS: Final = {
     "check": "Ask the preflight checks; nothing is changed.",
     "config": "Show, validate or describe the manifest.",
-    "db": "The embedded database: url, psql, start, stop.",
+    "db": "The embedded database: url, psql, start, stop, remove.",
     "deploy": "Bring the stack up, verified.",
     "explain": "A reason code: what it means, how it is found, what to do.",
     "incidents": "What went wrong: list, show, note, resolve, export.",
@@ -104,7 +105,8 @@ def run(arguments: list[str] | None = None) -> int:
         from flawless.cli.failure import show
         from flawless.core.fault import fault
 
-        told = error if isinstance(error, FlawlessError) else fault(error)
-        show(told, sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        told = error if isinstance(error, FlawlessError) else fault(error, shlex.join(["flawless", *words]))
+        show(told, words)
         return told.exit_code
     return code if isinstance(code, int) else 0

@@ -55,7 +55,8 @@ _NAMES = tuple(Common.__dataclass_fields__)
 
 READING: Final = frozenset({"check", "db", "doctor", "incidents", "lock", "logs", "plan", "reports", "status"})
 """Verbs of a stack that do not take the deploy lock. Those that take it settle under it what a killed run has left;
-before these it is done when the lock is free."""
+before these it is done when the lock is free. The same with services that were given up, but for `status`, which
+tells of them itself and is asked at will."""
 
 
 def common(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +70,7 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
         if _verb(context) in READING:
             from flawless.wiring.settling import settle_when_free
 
-            settle_when_free(flags.config, flags.environment)
+            settle_when_free(flags.config, flags.environment, looks_at_services=_verb(context) != "status")
         return verb(flags, **given)
 
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), with_common)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import uuid
 from datetime import UTC, datetime
@@ -20,7 +21,16 @@ def report_stamp(now: datetime) -> str:
 
 def uuid7(now: datetime) -> uuid.UUID:
     """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, then random bits."""
-    milliseconds = int(now.timestamp() * 1000)
-    value = (milliseconds & (1 << 48) - 1) << 80 | secrets.randbits(80)
+    return _uuid7(now, secrets.token_bytes(10))
+
+
+def uuid7_of(moment: datetime, seed: str) -> uuid.UUID:
+    """The one UUID of version 7 for this moment and seed: who writes the same twice does so under the same id."""
+    return _uuid7(moment, hashlib.sha256(seed.encode()).digest()[:10])
+
+
+def _uuid7(moment: datetime, bits: bytes) -> uuid.UUID:
+    milliseconds = int(moment.timestamp() * 1000)
+    value = (milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(bits)
     value = value & ~(0xF << 76) | 7 << 76
     return uuid.UUID(int=value & ~(0b11 << 62) | 0b10 << 62)

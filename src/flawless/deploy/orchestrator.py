@@ -19,6 +19,7 @@ _AFTER_A_FAILED_ROLLBACK: Final = (
     "see what runs and what does not: flawless status",
     "put back the code that worked (git stash, or git checkout COMMIT), then: flawless deploy",
 )
+_COMMAND: Final = "flawless deploy"
 _TOO_LATE: Final = "the run had committed already: what ran before is forgotten, and what runs now was left running"
 
 
@@ -72,7 +73,7 @@ class Orchestrator:
         except FlawlessError as error:
             self._untold = self._untold or _refusal(error)
         except Exception as error:  # noqa: BLE001 - see above
-            self._untold = self._untold or _refusal(fault(error))
+            self._untold = self._untold or _refusal(fault(error, _COMMAND))
 
     async def _do(self, phase: Phase) -> tuple[PhaseStatus, str | None]:
         if phase is Phase.FAILURE_ROLLBACK:
@@ -98,11 +99,11 @@ class Orchestrator:
                 return interruption
             if _is_being_cancelled():
                 raise
-            return _refusal(fault(cancelled))
+            return _refusal(fault(cancelled, _COMMAND))
         except FlawlessError as error:
             return _refusal(error)
         except Exception as error:  # noqa: BLE001 - a fault of our own must end in a rollback and a report, not in a traceback
-            return _refusal(fault(error))
+            return _refusal(fault(error, _COMMAND))
         finally:
             self._walk = None
 

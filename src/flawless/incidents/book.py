@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,7 +18,7 @@ from flawless.core.secret import Secret
 from flawless.incidents.incident import EventType, Opening, Severity, Story
 from flawless.incidents.known import Known, KnownOpen
 from flawless.incidents.outbox import LIMIT, Outbox
-from flawless.incidents.reading import IdRange, Store, only, only_one
+from flawless.incidents.reading import IdRange, Store, only, only_in_database, only_one
 from flawless.incidents.record import Record
 from flawless.incidents.rules import is_consequence, opening_of, root_of
 
@@ -99,12 +99,16 @@ class IncidentBook:
         for known in opened:
             self.resolve(known.id, f"the deploy {deploy_id} succeeded", by=f"deploy {deploy_id}")
 
-    def open(self, opening: Opening) -> UUID:
-        """Opens an incident, or extends the one that is open for the same fault; its id."""
+    def open(self, opening: Opening, id_: UUID | None = None) -> UUID:
+        """Opens an incident, or extends the one that is open for the same fault; its id.
+
+        With an `id_` of the caller's the same detection may be written again, and counts once.
+        """
         clean = self._clean_opening(opening)
         record = self._record(EventType.DETECTED, f"detected: {clean.summary}", clean.severity, _seen_by(clean))
+        record = replace(record, id=id_ or record.id, opening=clean)
         with self._outbox.locked():
-            self._outbox.append_locked([replace(record, opening=clean)])
+            self._outbox.append_locked([record])
             known = self._known.get(clean.fingerprint)
             if known is None:
                 known = Known(record.id, clean.fingerprint, clean.severity, clean.deploy_id)
@@ -133,6 +137,13 @@ class IncidentBook:
         with self._outbox.locked():
             self._outbox.append_locked([replace(record, incident=incident)])
             self._known.discard(incident)
+
+    def forget_database(self) -> None:
+        """The database is gone, and so is what only it had; nothing of that is known to be open any more."""
+        gone = self.open_in_database()
+        with self._outbox.locked():
+            for known in gone:
+                self._known.discard(known.id)
 
     # To the database.
 
@@ -185,19 +196,41 @@ class IncidentBook:
             yield book
 
     async def find(self, written: str) -> Found:
-        """The incident whose id begins so. Raises UsageError for none or several, else DatabaseUnavailable."""
-        from flawless.database.connection import DatabaseUnavailable
+        """The incident whose id begins so, as far as it is known here while the database is away.
 
+        Raises UsageError for none or several, CommandFailed where the database would have to be asked.
+        """
         ids = IdRange.of(written)
         async with self.opened() as book:
             stories = await book.store.stories(ids)
-        if book.because is None or stories:
-            incident = only(stories, written).incident
-            return Found(incident.id, incident.resolved_at)
-        known = [known.id for known in self._known.all() if ids.first <= known.id <= ids.last]
-        if not known:
-            raise DatabaseUnavailable(book.because)
-        return Found(only_one(known, written), None)
+        found = {story.incident.id: Found(story.incident.id, story.incident.resolved_at) for story in stories}
+        if book.because is not None:
+            found = {known.id: Found(known.id, None) for known in self._known_in(ids)} | found
+            self._ensure_known(found, book.because, written)
+        return found[only_one(list(found), written)]
+
+    async def story(self, written: str) -> tuple[Story, Failed | None]:
+        """The story of the incident whose id begins so, and why it is the outbox's alone. Raises as `find`."""
+        ids = IdRange.of(written)
+        async with self.opened() as book:
+            stories = await book.store.stories(ids)
+        if book.because is not None:
+            self._ensure_known(stories, book.because, written)
+        return only(stories, written), book.because
+
+    def open_in_database(self) -> list[Known]:
+        """What is known to be open and is not in the outbox, the newest first: only the database has its story."""
+        here = {record.opening.fingerprint for record in self._outbox.records() if record.opening}
+        away = (known for known in self._known.all() if known.fingerprint not in here)
+        return sorted(away, key=lambda known: known.id, reverse=True)
+
+    def _ensure_known(self, found: Sized, because: Failed, written: str) -> None:
+        """Nothing is found while the database is away: it may be there. Where none is declared it is nowhere."""
+        if self.is_declared and not found:
+            raise only_in_database(written, because, list(self._known_in(IdRange.of(written))))
+
+    def _known_in(self, ids: IdRange) -> Iterator[Known]:
+        return (known for known in self._known.all() if ids.first <= known.id <= ids.last)
 
     async def export(self) -> AsyncIterator[Story]:
         """Every incident, the oldest first. Raises DatabaseUnavailable."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from flawless.core.errors import UsageError
+from flawless.core.check import Failed
+from flawless.core.errors import CommandFailed, UsageError
 from flawless.incidents.incident import Incident, Story
+from flawless.incidents.known import Known
 from flawless.incidents.record import Record
 
 _LOWEST, _HIGHEST = "0" * 32, "f" * 32
@@ -64,6 +66,19 @@ def no_such(written: str) -> UsageError:
         f"no incident's id begins with {written!r}",
         evidence=["an id, or the beginning of one, is made of hexadecimal digits and hyphens"],
         next_steps=["see the ids: flawless incidents list --all"],
+    )
+
+
+def only_in_database(written: str, because: Failed, known: Sequence[Known]) -> CommandFailed:
+    """No incident of the outbox has this id, and the database, which has the others, cannot be asked. `known`: those of
+    this id that are known to be open; the report of the deploy that opened one tells what there is to know.
+    """
+    reports = [f"the report of its deploy: flawless reports show {one.deploy_id}" for one in known if one.deploy_id]
+    return CommandFailed(
+        f"the story of {written!r} is not in the outbox, and the database is down: {because.cause}",
+        code=because.reason,
+        evidence=[*(f"{one.id} is open: {one.severity}" for one in known), *because.evidence],
+        next_steps=[*reports, *because.next_steps, "then try again", "what can be read now: flawless incidents list"],
     )
 
 

@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
-from flawless.adapters.postgres import EmbeddedPostgres, PsqlCommand, ServerStatus, psql_command
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from flawless.adapters.postgres import (
+    EmbeddedPostgres,
+    Outside,
+    PsqlCommand,
+    ServerStatus,
+    last_used,
+    orphans,
+    place,
+    psql_command,
+    size_of,
+)
 from flawless.core.errors import CommandFailed, UsageError
 from flawless.core.secret import Secret
 from flawless.wiring.stack import Stack
 
-__all__ = ["PsqlCommand", "ServerStatus", "embedded", "psql", "running_url", "users"]
+if TYPE_CHECKING:
+    from flawless.adapters.services import KeptService
+
+__all__ = [
+    "Outside",
+    "PsqlCommand",
+    "ServerStatus",
+    "abandoned",
+    "embedded",
+    "last_used",
+    "ours",
+    "psql",
+    "remove",
+    "remove_abandoned",
+    "running_url",
+    "size_of",
+    "users",
+    "what_runs",
+]
 
 
 def embedded(stack: Stack) -> EmbeddedPostgres:
@@ -48,6 +80,58 @@ def psql(stack: Stack) -> PsqlCommand:
             next_steps=["install PostgreSQL's client programs", "or use another client: flawless db url"],
         )
     return found
+
+
+def ours(stack: Stack) -> EmbeddedPostgres:
+    """The embedded database that this stack has, or had before its manifest named a server of its own."""
+    return stack.embedded or EmbeddedPostgres(stack.state / "postgres", database=stack.name)
+
+
+async def what_runs(stack: Stack) -> list[str]:
+    """Everything of this stack that has a process, its pids beside it."""
+    keepers = {**stack.keepers, **stack.leaving()}
+    found = {name: sorted(await _pids(keeper)) for name, keeper in keepers.items()}
+    server = ours(stack).status()
+    found["the embedded database"] = [server.pid] if server.pid is not None else []
+    return [f"{name} (pid {', '.join(map(str, pids))})" for name, pids in found.items() if pids]
+
+
+async def _pids(keeper: KeptService) -> set[int]:
+    known = keeper.recorded()
+    return {*await keeper.pids(), *([known.keeper_pid] if known and known.keeper_pid else [])}
+
+
+async def remove(stack: Stack) -> None:
+    """Removes the clusters of this stack and what is remembered of them. The caller holds the deploy lock.
+
+    What waits in the outbox stays; what only that database had is gone, and is not counted as open any more.
+    """
+    from flawless.adapters.migrations.record import Record
+
+    await ours(stack).remove()
+    stack.incidents.forget_database()
+    Record(stack.state).end()
+
+
+def abandoned() -> list[Outside]:
+    """Clusters outside of a project that is gone, and those of which it cannot be told. Raises UsageError but for root,
+    whose they are.
+    """
+    if os.geteuid() != 0:
+        raise UsageError(
+            "only root's databases lie outside of their projects, and only root may remove them",
+            evidence=["those of other users are deleted together with the project's folder"],
+            next_steps=["sudo flawless db remove --orphans"],
+        )
+    return orphans(place.SYSTEM_FOLDER)
+
+
+def remove_abandoned(one: Outside) -> bool:
+    """Removes it, unless something has come between since it was found."""
+    if not one.is_orphan() or one.obstacle() is not None:
+        return False
+    shutil.rmtree(one.home)
+    return True
 
 
 def users(stack: Stack) -> list[str]:

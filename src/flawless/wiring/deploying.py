@@ -31,7 +31,7 @@ from flawless.deploy.steps.services import ReadyBackends, StartBackends, StartFr
 from flawless.deploy.steps.success import ConfirmEndState
 from flawless.deploy.steps.undeclared import SkipUndeclared, Unsupported
 from flawless.manifest.environment import tool_environment
-from flawless.wiring import preflight
+from flawless.wiring import given_up, preflight
 from flawless.wiring.services import Services
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ class Deploying:
             commit = self.stack.versions()["git_commit"]
             good = desired.Desired(run.deploy_id, to_stamp(self.stack.clock.now()), commit, names)
             desired.write(self.stack.state, good)
+            given_up.end(self.stack, None, by=f"deploy {run.deploy_id}")
 
         return remember
 
@@ -235,12 +236,15 @@ def migration_tool(stack: Stack) -> Migrations | None:
 
 
 def settle(stack: Stack) -> list[Path]:
-    """Writes what runs that were killed could not: their reports and incidents. The caller holds the deploy lock."""
+    """Writes what nobody could: of runs that were killed the reports and incidents, of services that were given up the
+    incidents. The caller holds the deploy lock.
+    """
 
     def stream_for(path: Path) -> Stream:
         return stack.stream(Journal(stack.archive.open_journal(path.stem)))
 
     stack.archive.sweep()
+    given_up.tell(stack)
     return settle_killed(stack.archive, stack.incidents, stream_for)
 
 

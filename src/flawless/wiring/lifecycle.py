@@ -15,6 +15,7 @@ from flawless.core.event import Effected, Intended, Reader
 from flawless.core.service import Change, Keeper, Running
 from flawless.deploy.lifecycle import bring_up, restarts, starts, take_down, with_dependencies
 from flawless.deploy.run import Run
+from flawless.wiring import given_up
 from flawless.wiring.services import Services
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ class Lifecycle:
         """Starts the named services, or all, and what they wait for; what was done with each."""
         chosen = self._chosen(names)
         changes = starts(chosen, await self._running(chosen))
-        return await self._bring_up(changes)
+        return await self._bring_up(changes, "flawless start")
 
     async def restart(self, names: Sequence[str]) -> list[Change]:
         """Stops and starts the named services, or all."""
         chosen = self._chosen(names)
         changes = restarts(chosen, names or chosen, await self._running(chosen))
-        return await self._bring_up(changes)
+        return await self._bring_up(changes, "flawless restart")
 
     async def stop(self, names: Sequence[str], *, everything: bool) -> list[str]:
         """Stops the named services, or all; with `everything` also the embedded database. Who had been up."""
@@ -62,7 +63,7 @@ class Lifecycle:
         run.tell(Effected("stop", "embedded database"))
         return ["embedded database"]
 
-    async def _bring_up(self, changes: Sequence[Change]) -> list[Change]:
+    async def _bring_up(self, changes: Sequence[Change], order: str) -> list[Change]:
         run = self._run()
         if self.stack.embedded is not None:
             await self.stack.embedded.ensure_running()
@@ -72,6 +73,7 @@ class Lifecycle:
         names = [one.name for one in changes]
         await bring_up(run, group, names)
         desired.change(self.stack.state, start=names)
+        given_up.end(self.stack, names, by=order)
         return list(changes)
 
     async def _running(self, names: Sequence[str]) -> dict[str, Running | None]:

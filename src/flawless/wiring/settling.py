@@ -1,23 +1,28 @@
-"""What a run that was killed could not write, written by the next command of any kind."""
+"""What a run that was killed could not write, and what a keeper gave up, told by the next command of any kind."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
 
+from flawless.adapters import given_up
 from flawless.adapters.archive import Archive
 from flawless.core.errors import FlawlessError
 from flawless.manifest.location import find_manifest
 
 
-def settle_when_free(config: Path | None, environment: str | None) -> None:
-    """Writes the report and the incident of the last run, when it was killed and nobody holds the deploy lock.
+def settle_when_free(config: Path | None, environment: str | None, *, looks_at_services: bool = True) -> None:
+    """Writes the report and the incident of the last run, when it was killed and nobody holds the deploy lock; and the
+    incidents of services that were given up, unless the command only reads (`looks_at_services`).
 
-    Reads the end of one file when there is nothing to do. What keeps it from being done (a manifest that is being
-    edited, a full disk) is not the business of the command that only wants to read; the next one tries again.
+    Reads the end of one file, and the services' records, when there is nothing to do. What keeps it from being done (a
+    manifest that is being edited, a full disk) is not the business of the command that only wants to read; the next one
+    tries again.
     """
     with suppress(FlawlessError, OSError):
-        if killed_run(_archive(find_manifest(Path.cwd(), config).parent, environment)):
+        root = find_manifest(Path.cwd(), config).parent
+        state = _state(root, environment)
+        if killed_run(Archive(state, root / "logs", "")) or (looks_at_services and given_up.untold(state)):
             _settle(config, environment)
 
 
@@ -31,9 +36,9 @@ def killed_run(archive: Archive) -> str | None:
     return newest.stem
 
 
-def _archive(root: Path, environment: str | None) -> Archive:
+def _state(root: Path, environment: str | None) -> Path:
     state = root / ".flawless"
-    return Archive(state / "environments" / environment if environment else state, root / "logs", "")
+    return state / "environments" / environment if environment else state
 
 
 def _settle(config: Path | None, environment: str | None) -> None:

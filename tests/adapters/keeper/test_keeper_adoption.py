@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from flawless.adapters.keeper import tree
@@ -23,6 +27,15 @@ for n in range(1_000_000):
     os.utime('progress', (n, n))
     time.sleep(0.0005)
 """
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process does not tell how it was started")
+
+
+def started_with() -> dict[str, str]:
+    """An environment as every service gets one."""
+    mine = {"MARK": "of-this-test-alone", "FLAWLESS_DEPLOY_ID": "20261123T141502Z-3f9c2a"}
+    return {"PATH": os.environ["PATH"], **mine}
 
 
 async def orphan(nursery: Nursery, spec: KeeperSpec) -> Keeper:
@@ -96,6 +109,87 @@ async def test_adoption_without_a_spec(nursery: Nursery) -> None:
         await adopted.restart()
     await adopted.stop()
     assert not tree.is_alive(child)
+
+
+@linux
+async def test_what_replaces_an_orphan_can_be_reverted(nursery: Nursery) -> None:
+    """How it was started is read from the process: command, folder and environment come back, and are on no disk."""
+    code = "import os, time; print(os.environ['MARK'], os.getcwd(), flush=True); time.sleep(60)"
+    folder = nursery.folder / "place"
+    folder.mkdir()
+    before = nursery.spec(code, directory=str(folder), environment=started_with(), fingerprint={"code": "a"})
+    first = child_of((await orphan(nursery, before)).record)
+    replaced = await Keeper.spawn(nursery.spec(fingerprint={"code": "b"}))
+    assert not tree.is_alive(first)
+
+    back = await replaced.revert()
+
+    again = child_of(back)
+    proc = Path(f"/proc/{again.pid}")
+    assert proc.joinpath("cmdline").read_bytes().split(b"\0")[:-1] == [word.encode() for word in before.command]
+    assert proc.joinpath("cwd").readlink() == folder
+    assert dict(back.fingerprint) == {"code": "a"}
+    assert psutil.Process(again.pid).environ() == started_with()
+    # What nobody has called harmless is masked in what it prints.
+    await eventually(lambda: nursery.log().endswith(f"**** {folder}\n".encode()))
+    files = [path for path in nursery.folder.rglob("*") if path.is_file() and path.parent != nursery.logs]
+    assert not [path for path in files if b"of-this-test-alone" in path.read_bytes()]
+
+
+@linux
+@pytest.mark.parametrize(
+    ("code", "environment"),
+    [
+        pytest.param("import time; time.sleep(60)", {"FLAWLESS_DEPLOY_ID": "another"}, id="another's environment"),
+        pytest.param(
+            "import ctypes, time\n"
+            "argv, argc = ctypes.POINTER(ctypes.c_char_p)(), ctypes.c_int()\n"
+            "at = int(open('/proc/self/stat').read().rpartition(')')[2].split()[45])\n"
+            "ctypes.memmove(at, b'web: master [shop]' + bytes(60), 78); time.sleep(60)",
+            {},
+            id="a title in place of the arguments",
+        ),
+    ],
+)
+async def test_what_a_process_says_of_itself_is_not_believed_blindly(
+    nursery: Nursery, code: str, environment: dict[str, str]
+) -> None:
+    """Arguments that were overwritten with a title, an environment that is not the one we gave: nothing is guessed."""
+    spec = nursery.spec(code + "\n", environment=started_with() | environment, fingerprint={"code": "a"})
+    first = (await orphan(nursery, spec)).record
+    if "ctypes" in code:
+        await eventually(lambda: b"master" in Path(f"/proc/{child_of(first).pid}/cmdline").read_bytes())
+    replaced = await Keeper.spawn(nursery.spec(fingerprint={"code": "b"}))
+    assert (await replaced.revert()).child is None
+
+
+@linux
+async def test_a_program_called_by_its_name_is_found_as_it_was(nursery: Nursery) -> None:
+    """`sh -c 'exec python3'` has left a name without a path: its own PATH and the file that runs tell which it is."""
+    link = nursery.folder / "bin" / "a-python"
+    link.parent.mkdir()
+    link.symlink_to(Path(sys.executable).resolve())
+    environment = started_with() | {"PATH": f"{link.parent}:/usr/bin:/bin"}
+    command = ("/bin/sh", "-c", "exec a-python -I -S -c 'import time; time.sleep(60)'")
+    spec = nursery.spec(command=command, environment=environment, fingerprint={"code": "a"})
+    first = (await orphan(nursery, spec)).record
+    await eventually(lambda: b"a-python" in Path(f"/proc/{child_of(first).pid}/cmdline").read_bytes()[:9])
+    replaced = await Keeper.spawn(nursery.spec(fingerprint={"code": "b"}))
+    back = child_of(await replaced.revert())
+    assert Path(f"/proc/{back.pid}/cmdline").read_bytes().startswith(f"{link}\0-I".encode())
+
+
+@linux
+async def test_an_orphan_that_is_held_can_be_resumed(nursery: Nursery) -> None:
+    """Nobody has its spec, as when the manifest no longer names it: it is stopped, and runs again as it was."""
+    spec = nursery.spec(environment=started_with())
+    first = child_of((await orphan(nursery, spec)).record)
+    adopted = await Keeper.adopt(nursery.run_folder(), None)
+    await adopted.hold()
+    assert not tree.is_alive(first)
+    again = await adopted.resume()
+    assert psutil.Process(child_of(again).pid).environ() == started_with()
+    assert again.armed
 
 
 async def test_spawn_finds_an_orphan(nursery: Nursery) -> None:

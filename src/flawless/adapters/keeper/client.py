@@ -52,7 +52,8 @@ class Keeper:
 
     @classmethod
     async def adopt(cls, run_folder: Path, spec: KeeperSpec | None) -> Self:
-        """Start a keeper for a service whose own was killed. Without a spec it cannot be started again after a crash.
+        """Start a keeper for a service whose own was killed. Without a spec it can be started again only as far as the
+        process itself tells how it was started.
 
         Raise CommandFailed when nothing of it runs any more; what was left of its tree is then gone.
         """

@@ -10,13 +10,20 @@ def oom_kills() -> int | None:
     if sys.platform != "linux":
         return None
     for path in _counters():
-        try:
-            with open(path, encoding="ascii") as file:
-                counts = dict(line.split() for line in file)
-            return int(counts["oom_kill"])
-        except (OSError, KeyError, ValueError):
-            continue
+        count = oom_kills_in(path)
+        if count is not None:
+            return count
     return None
+
+
+def oom_kills_in(path: str) -> int | None:
+    """The same of one group's `memory.events` or `memory.oom_control`: a name and a number a line."""
+    try:
+        with open(path, encoding="ascii") as file:
+            counts = dict(line.split() for line in file)
+        return int(counts["oom_kill"])
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def _counters() -> list[str]:

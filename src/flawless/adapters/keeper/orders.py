@@ -157,7 +157,7 @@ class Keeper:
         if not self.service.is_running:
             yield from self._stop(message)
             raise Refused("nothing is left to adopt")
-        self.service.change(armed=self.service.record.armed and spec is not None)
+        self.service.change(armed=self.service.record.armed and self.service.spec is not None)
 
     def _replace(self, message: Message) -> Work:
         spec = self._spec_in(message)

@@ -73,9 +73,12 @@ def _awaken(folder: str, lock: int, message: Message) -> Keeper:
         keeper.service.remember(spec)
     if has_output:
         keeper.service.adopt(old)
-    if spec and keeper.service.is_running and not keeper.service.knows(spec):
-        keeper.service.spec = None  # what runs was not started from this one
-        message["order"] = "replace"
+    if old and keeper.service.is_running and not (spec and keeper.service.knows(spec)):
+        from flawless.adapters.keeper.origin import origin_of  # only where a keeper was killed
+
+        keeper.service.spec = origin_of(old, folder, spec)  # what runs was not started from this one
+        if spec:
+            message["order"] = "replace"
     return keeper
 
 

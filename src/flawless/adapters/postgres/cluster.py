@@ -96,13 +96,6 @@ class Cluster:
             *(builtin if int(self.server.major) >= BUILTIN_LOCALES_SINCE else []),
         ]
 
-    async def clear_unfinished(self) -> None:
-        """End and remove what a killed initdb left."""
-        for room in self.home.glob(".init-*"):
-            await Postmaster(room).clear()
-            await Postmaster(room / "data").clear()
-            shutil.rmtree(room, ignore_errors=True)
-
     async def set_password(self, password: Secret) -> None:
         """Set the password of a stopped cluster whose `state.json` is lost. It travels on standard input."""
         argv = [self.server.bundle.program("postgres"), "--single", "-D", str(self.data), "postgres"]
@@ -163,6 +156,26 @@ class Cluster:
         """The last lines of the newest log."""
         newest = max(self.log.glob("*.log"), key=lambda path: path.lstat().st_mtime, default=None)
         return tail(newest, lines) if newest else []
+
+
+async def clear_unfinished(home: Path) -> None:
+    """End and remove what a killed initdb left, and a killed removal."""
+    for room in rooms_in(home):
+        await Postmaster(room).clear()
+        await Postmaster(room / "data").clear()
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def set_aside(data: Path) -> None:
+    """From here on nobody opens the cluster: it counts as unfinished."""
+    room = data.parent / f".init-{uuid.uuid4().hex}"
+    room.mkdir(mode=0o700)
+    data.rename(room / "data")
+
+
+def rooms_in(home: Path) -> list[Path]:
+    """Where a cluster is being made, or was."""
+    return list(home.glob(".init-*"))
 
 
 def tail(path: Path, lines: int) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -20,9 +20,10 @@ from typing import Final
 import psutil
 from filelock import AsyncFileLock, Timeout
 
+from flawless.adapters.postgres import place
 from flawless.adapters.postgres.account import account_for, keep_owner
 from flawless.adapters.postgres.binaries import make_public, ready_server
-from flawless.adapters.postgres.cluster import Cluster, tail
+from flawless.adapters.postgres.cluster import Cluster, clear_unfinished, rooms_in, set_aside, tail
 from flawless.adapters.postgres.failure import explained, failed
 from flawless.adapters.postgres.port import choose_port, port_is_free
 from flawless.adapters.postgres.postmaster import Postmaster, ended, is_alive, launch, send
@@ -30,7 +31,6 @@ from flawless.adapters.postgres.session import answers
 from flawless.adapters.postgres.state import State, StateFile
 from flawless.core.secret import Secret
 
-SYSTEM_FOLDER: Final = Path("/var/lib/flawless")
 PORT_ATTEMPTS: Final = 5
 
 
@@ -59,14 +59,14 @@ class EmbeddedPostgres:
         folder: Path,
         *,
         database: str,
-        system_folder: Path = SYSTEM_FOLDER,
+        system_folder: Path | None = None,
         start_timeout: float = 60.0,
         stop_timeout: float = 15.0,
         lock_timeout: float = 120.0,
     ) -> None:
         self._folder = folder.resolve()
         self._database = database
-        self._system_folder = system_folder
+        self._system_folder = system_folder or place.SYSTEM_FOLDER
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._lock_timeout = lock_timeout
@@ -126,6 +126,40 @@ class EmbeddedPostgres:
             since=datetime.fromtimestamp(process.create_time(), UTC) if process else None,
         )
 
+    def homes(self) -> list[Path]:
+        """Every folder that holds a cluster of this project, whoever started it there."""
+        state = self._state_file.load()
+        places = [self._home(state), self._home(None), self._folder]
+        return [home for home in dict.fromkeys(places) if place.clusters_in(home) or rooms_in(home)]
+
+    async def remove(self) -> None:
+        """Remove the project's clusters, wherever they lie, and all that is remembered of them; the lock stays.
+
+        Raises CommandFailed while the server runs.
+        """
+        with explained("removing the embedded database"):
+            if not self._folder.is_dir():
+                return
+            async with self._locked():
+                for home in self.homes():
+                    await self._remove(home)
+                for name in ("state.json", "start.log"):
+                    (self._folder / name).unlink(missing_ok=True)
+
+    async def _remove(self, home: Path) -> None:
+        if pid := place.server_of(home):
+            raise failed(
+                "the embedded database runs", evidence=[f"pid {pid}, in {home}"], next_steps=["flawless db stop"]
+            )
+        for data in place.clusters_in(home):
+            await Postmaster(data).clear()
+            set_aside(data)
+        await clear_unfinished(home)
+        # All of it; in the project's own folder that is what could not be removed just now, and the server's log.
+        rest = [home] if home != self._folder else [*rooms_in(home), *place.logs_in(home)]
+        for folder in rest:
+            await asyncio.to_thread(shutil.rmtree, folder)
+
     async def _serving(self) -> State | None:
         """The state, when the server already runs and answers."""
         state = self._state_file.load()
@@ -162,7 +196,7 @@ class EmbeddedPostgres:
             return state.data.parent
         if os.geteuid() != 0 or any(self._folder.glob("*/PG_VERSION")):
             return self._folder
-        return self._system_folder / "data" / hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]
+        return place.home_of(self._folder, self._system_folder)
 
     def _existing_data(self, home: Path) -> Path:
         return next((path.parent for path in home.glob("*/PG_VERSION")), home / "none")
@@ -177,7 +211,8 @@ class EmbeddedPostgres:
         if cluster.home != self._folder:
             for folder in (*reversed(cluster.home.parents), cluster.home):
                 make_public(folder)
-        await cluster.clear_unfinished()
+            place.note_project(cluster.home, self._folder)
+        await clear_unfinished(cluster.home)
         known = cluster.exists()
         if known and state is not None:
             return state
