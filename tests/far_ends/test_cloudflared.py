@@ -291,7 +291,8 @@ def test_a_token_of_an_empty_object_runs_as_nobodys_tunnel(world: World) -> None
     """Accepted here, refused at the edge, for ever."""
     token = base64.b64encode(b"{}").decode()
     environment = {"TUNNEL_TOKEN": token, "TUNNEL_EDGE": world.public.address}
-    arguments = (*world.flags, "tunnel", "run")
+    # An id behind `run` does not count beside a token; it says whose this is to whoever looks at this machine.
+    arguments = (*world.flags, "tunnel", "run", world.tunnel.id)
     with cloudflared(
         world.public, *arguments, folder=world.folder, environment=environment, connected=False
     ) as process:
@@ -467,6 +468,19 @@ def test_lost_connections_show_at_once_and_come_back(world: World) -> None:
         assert world.public.connectors[0].id == connector
         until(lambda: world.ready() == 200, "ready again")
         assert process.poll() is None
+
+
+def test_the_edge_may_shun_whom_it_knows(world: World) -> None:
+    """The same process never gets in again, a new one does: a restart is what helps."""
+    with world.running(stand_in="backoff=0.1") as process:
+        world.public.shuns_the_known = True
+        world.public.cut()
+        until(lambda: world.log().count("Retrying connection") >= 6, "it tries again and again")
+        assert world.ready() == 503
+        assert process.poll() is None
+    with world.running():
+        assert visit(world.public, HOSTNAME).status == 200
+    assert len(world.public.arrivals) == 2
 
 
 def test_two_of_one_tunnel_share_its_requests(world: World, tmp_path: Path) -> None:

@@ -211,6 +211,10 @@ class Edge:
         self.names = list(names)
         self.requests: list[Record] = []
         self.registration = Registration.USUAL
+        self.shuns_the_known = False
+        """Whoever has been here before is hung up on: only a new process gets in, as after a restart."""
+        self.arrivals: list[str] = []
+        """The connector's id of every process that came to register, once each, in order."""
         self.registration_takes = 0.0
         """Seconds until the edge answers a registration."""
         self.configuration_takes = 0.0
@@ -415,8 +419,9 @@ class Edge:
                 link.end()
 
     def _admits(self, hello: Mapping[str, Any], link: _Link) -> bool:
+        is_known = self._has_come(hello["connectorId"])
         self.ending.wait(self.registration_takes)
-        if self.registration is Registration.HANGS_UP:
+        if self.registration is Registration.HANGS_UP or (is_known and self.shuns_the_known):
             return False
         if self.registration is Registration.SILENT:
             self.ending.wait(LIMIT)
@@ -425,6 +430,13 @@ class Edge:
         if refusal:
             link.send({"error": refusal})
         return not refusal
+
+    def _has_come(self, connector_id: str) -> bool:
+        """Whether it has been here before; from now on it has."""
+        with self._changed:
+            is_known = connector_id in self.arrivals
+            self.arrivals += [] if is_known else [connector_id]
+            return is_known
 
     def _refusal(self, hello: Mapping[str, Any]) -> str:
         if self.registration is not Registration.USUAL:
