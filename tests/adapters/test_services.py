@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flawless.adapters.keeper.tree import read_stat
+from flawless.adapters.keeper.tree import children, read_stat
 from flawless.adapters.services import KeptService
 from flawless.core.errors import CommandFailed
 from flawless.core.secret import Secret
@@ -252,3 +252,36 @@ async def test_a_program_that_is_not_there_is_no_running_service(service: KeptSe
     async with asyncio.timeout(10):
         assert (await service.exited()).status in {126, 127}
     await service.stop()
+
+
+async def test_a_keeper_started_ahead_takes_the_first_order(service: KeptService, folder: Path) -> None:
+    """However often it is prepared there is one; the service that is started then is in its hands."""
+    before = children()
+    service.prepare()
+    service.prepare()
+    [ahead] = set(children()) - set(before)
+    running = await service.start(launch(folder))
+    assert running.keeper_pid is not None
+    assert os.getsid(running.keeper_pid) == ahead
+    assert children() == before
+    service.dismiss()
+    assert lives(pid_of(running))
+
+
+async def test_no_keeper_is_started_ahead_where_one_lives(service: KeptService, folder: Path) -> None:
+    """It is the one that gets the order."""
+    running = await service.start(launch(folder))
+    before = children()
+    service.prepare()
+    assert children() == before
+    assert (await service.start(launch(folder, version="2"))).keeper_pid == running.keeper_pid
+
+
+async def test_a_keeper_that_is_not_needed_is_dismissed(service: KeptService) -> None:
+    """Nothing is left of it; that there never was one is fine as well."""
+    before = children()
+    service.prepare()
+    service.dismiss()
+    service.dismiss()
+    assert children() == before
+    assert await service.look() is None

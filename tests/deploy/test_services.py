@@ -62,6 +62,17 @@ async def test_a_service_comes_up_when_those_it_waits_for_are_ready(stage: Stage
     assert stage.keepers["web"].marked == [True]
 
 
+async def test_the_keeper_of_what_waits_boots_while_that_does(stage: Stage) -> None:
+    """It is made ready as soon as what the service waits for is started, long before its own turn."""
+    stage.add("api", answer=later(stage, 5.0))
+    stage.add("web", after=("api",))
+    stage.add("shop", after=("web",))
+    await stage.group.spawn(list(stage.plans))
+    assert [len(stage.keepers[name].prepared_at) for name in ("api", "web", "shop")] == [0, 1, 0]
+    await stage.group.ready(list(stage.plans))
+    assert stage.keepers["web"].prepared_at < [1005.0] <= stage.keepers["shop"].prepared_at
+
+
 async def test_spawning_returns_before_anything_is_ready(stage: Stage) -> None:
     """BACKEND_START is not the gate."""
     stage.add("api", answer=later(stage, 5.0)).boot = 1.0

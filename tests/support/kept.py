@@ -37,6 +37,7 @@ class FakeKeeper:
     refuses_commit: bool = False
     keeps_its_process: bool = False
     marked: list[bool] = field(default_factory=list)
+    prepared_at: list[float] = field(default_factory=list)
     committed: int = 0
     _pid: int = 100
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -46,6 +47,9 @@ class FakeKeeper:
 
     async def look(self) -> Running | None:
         return self.now
+
+    def prepare(self) -> None:
+        self.prepared_at.append(self.clock.monotonic())
 
     async def start(self, launch: Launch) -> Running:
         self._order("start")

@@ -40,8 +40,10 @@ def contents(folder: Path) -> dict[str, str] | None:
     git does not answer.
     """
     staged = _git(folder, "ls-files", "-z", "--stage", ".")
+    if staged is None:
+        return None
     touched = _git(folder, "ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard", ".")
-    if staged is None or touched is None:
+    if touched is None:
         return None
     known = dict(_staged(staged))
     for name in {os.fsdecode(raw) for raw in touched.split(b"\0") if raw}:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flawless.adapters.keeper import record as records
 from flawless.adapters.keeper.client import Keeper as Client
-from flawless.adapters.keeper.client import told_by_keeper
+from flawless.adapters.keeper.client import Newcomer, told_by_keeper
 from flawless.adapters.keeper.output import FIFO
 from flawless.adapters.keeper.record import ExitKind, Record
 from flawless.adapters.keeper.spec import KeeperSpec, LogRule, RestartRule
@@ -26,6 +27,7 @@ class KeptService:
         self._run_folder = run_folder
         self._logs = logs
         self._pid: int | None = None
+        self._newcomer: Newcomer | None = None
 
     def recorded(self) -> Running | None:
         """What the record on disk says, asking nobody: quick, and at most as true as its processes are alive.
@@ -39,12 +41,26 @@ class KeptService:
         client = await Client.connect(self._run_folder)
         return self._running(client.record, keeper_lives=True) if client else self.recorded()
 
+    def prepare(self) -> None:
+        """Where no keeper lives one is started ahead: it is up when `start` has its first order. `dismiss` ends it."""
+        record = self._record()
+        if self._newcomer is None and not (record and is_alive(record.keeper)):
+            with suppress(OSError):  # whatever is used up: the start that needs it says so
+                self._newcomer = Newcomer(self._run_folder)
+
+    def dismiss(self) -> None:
+        """Ends a keeper that was started ahead and never given an order."""
+        newcomer, self._newcomer = self._newcomer, None
+        if newcomer:
+            newcomer.dismiss()
+
     async def start(self, launch: Launch) -> Running:
         client = await Client.connect(self._run_folder)
         spec = self._spec(launch)
         if client is None:
             before = records.read(self._run_folder)
-            client = await Client.spawn(spec)
+            newcomer, self._newcomer = self._newcomer, None
+            client = await Client.spawn(spec, newcomer)
             # A new keeper adopts an orphan of the same fingerprint; who was told to start something is not done then.
             is_new = before is None or before.child is None or client.record.child != before.child
             record = client.record if is_new else await client.replace(spec)

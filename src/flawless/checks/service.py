@@ -23,7 +23,7 @@ from flawless.core.port import Listener, Sockets, answering
 from flawless.core.reason import Reason
 from flawless.core.service import Exit
 
-LISTENING_EVERY: Final = 0.05
+LISTENING_EVERY: Final = 0.02
 """Seconds between two looks at the socket table while a service boots."""
 
 _LOOKED_UP_WITHIN: Final = 2.0

@@ -30,10 +30,12 @@ def command(flags: Common, *, json_lines: bool) -> int:
 async def deploy(stack: Stack, flags: Common, *, json_lines: bool) -> int:
     """The exit code of one deploy."""
     from flawless.cli.terminal import JsonLines, Terminal, show_verdict
-    from flawless.wiring.deploying import Deploying
 
     last = _Report()
     with stack.lock.held("flawless deploy", stack.clock.now()), Terminal(flags, stack.name) as terminal:
+        stack.prepare()
+        from flawless.wiring.deploying import Deploying  # only now: loading it takes as long as a keeper to boot
+
         readers: list[Reader] = [last, terminal, *([JsonLines()] if json_lines else [])]
         deploying = Deploying(stack, readers)
         deploying.settle()

@@ -45,11 +45,13 @@ async def _ordered(
     stack: Stack, order: Order, flags: Common, services: Sequence[str], *, everything: bool
 ) -> list[tuple[str, str]]:
     """Each service and what was done with it."""
-    from flawless.wiring.deploying import settle
-    from flawless.wiring.lifecycle import Lifecycle
-
     readers = [] if flags.quiet or flags.json else [_progress]
     with stack.lock.held(f"flawless {order}", stack.clock.now()):
+        if order is not Order.STOP:
+            stack.prepare(services)
+        from flawless.wiring.lifecycle import Lifecycle  # only now: loading it takes as long as a keeper to boot
+        from flawless.wiring.settling import settle
+
         settle(stack)
         work = asyncio.ensure_future(_work(Lifecycle(stack, readers), order, services, everything=everything))
         told: list[Interrupted] = []

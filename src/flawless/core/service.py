@@ -120,6 +120,9 @@ class Keeper(Protocol):
     async def look(self) -> Running | None:
         """What is there now; None when no keeper lives and no process of ours is left."""
 
+    def prepare(self) -> None:
+        """Boots the keeper that `start` will need, where none lives. It costs no time, and starts nothing of ours."""
+
     async def start(self, launch: Launch) -> Running:
         """Starts a new process, always. What runs already is stopped first and kept for `revert`."""
 

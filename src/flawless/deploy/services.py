@@ -16,7 +16,7 @@ from flawless.core.errors import CommandFailed
 from flawless.core.event import Effected, Intended
 from flawless.core.gate import Ending, Patience
 from flawless.core.reason import Reason
-from flawless.core.service import Change, ChangeAction, Exit, Keeper, Launch, Ordered, Running
+from flawless.core.service import TUNNEL, Change, ChangeAction, Exit, Keeper, Launch, Ordered, Running
 from flawless.deploy.leaving import Leaving
 from flawless.deploy.run import Run
 
@@ -182,6 +182,7 @@ class Group:
         await asyncio.gather(*(asyncio.shield(self._ups[other]) for other in plan.after if other in self._ups))
         kept = await self._kept(plan)
         running = kept or await self._start(plan)
+        self._prepare_for(name)
         self._watch(plan, running, is_new=kept is None)
         await self._see_through(plan, running, is_new=kept is None)
 
@@ -200,6 +201,12 @@ class Group:
         self.started[name] = running = replace(running, ready=True)
         if is_new:
             self._stable[name] = asyncio.ensure_future(self._watch_stable(plan, running))
+
+    def _prepare_for(self, name: str) -> None:
+        """The keepers of those that wait for this one boot while it does."""
+        for other, plan in self.plans.items():
+            if name in plan.after and plan.role != TUNNEL:  # a tunnel may turn out to be run by somebody else
+                self.keepers[other].prepare()
 
     async def _kept(self, plan: Plan) -> Running | None:
         """What runs and is left as it is; None when there is nothing to keep, or no longer."""

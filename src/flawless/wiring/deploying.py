@@ -9,16 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flawless.core import ids
 from flawless.core.check import Outcome, Skipped
 from flawless.core.clock import to_stamp
-from flawless.core.event import Reader, RunStarted, Stream
+from flawless.core.event import Reader, RunStarted
 from flawless.core.phase import Phase
 from flawless.core.service import Change
 from flawless.core.settings import DatabaseSettings, ExternalInterface, MigrationTool, Settings, TunnelProvider
-from flawless.deploy.deployment import Deployment, settle_killed
+from flawless.deploy.deployment import Deployment
 from flawless.deploy.journal import Journal
 from flawless.deploy.leaving import Leaving
 from flawless.deploy.migrate import ApplicationMigrations
@@ -33,6 +33,7 @@ from flawless.deploy.steps.undeclared import SkipUndeclared, Unsupported
 from flawless.manifest.environment import tool_environment
 from flawless.wiring import given_up, preflight
 from flawless.wiring.services import Services
+from flawless.wiring.settling import settle
 
 if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
@@ -83,7 +84,7 @@ class Deploying:
             deploy_id,
             self.stack.name,
             self.stack.manifest.environment,
-            self.stack.versions(),
+            self._versions,
             os.getpid(),
             self.stack.embedded is not None,
             last.deploy_id if last else None,
@@ -110,6 +111,10 @@ class Deploying:
     @property
     def _database(self) -> DatabaseSettings | None:
         return self._settings.database
+
+    @cached_property
+    def _versions(self) -> dict[str, Any]:
+        return self.stack.versions()
 
     @cached_property
     def _services(self) -> Services:
@@ -180,7 +185,7 @@ class Deploying:
             from flawless.adapters import desired
 
             names = [*self._services.early(), *self._services.late()]
-            commit = self.stack.versions()["git_commit"]
+            commit = self._versions["git_commit"]
             good = desired.Desired(run.deploy_id, to_stamp(self.stack.clock.now()), commit, names)
             desired.write(self.stack.state, good)
             given_up.end(self.stack, None, by=f"deploy {run.deploy_id}")
@@ -233,19 +238,6 @@ def migration_tool(stack: Stack) -> Migrations | None:
     tool = Alembic(directory) if alembic else MigrationCommand(settings.apply, settings.pending)
     limit = stack.manifest.settings.timeouts.migrate
     return ApplicationMigrations(settings.tool, Migrator(tool, around), stack.direct_url, limit)
-
-
-def settle(stack: Stack) -> list[Path]:
-    """Writes what nobody could: of runs that were killed the reports and incidents, of services that were given up the
-    incidents. The caller holds the deploy lock.
-    """
-
-    def stream_for(path: Path) -> Stream:
-        return stack.stream(Journal(stack.archive.open_journal(path.stem)))
-
-    stack.archive.sweep()
-    given_up.tell(stack)
-    return settle_killed(stack.archive, stack.incidents, stream_for)
 
 
 def _tunnel(settings: Settings) -> Iterator[Unsupported]:

@@ -65,6 +65,7 @@ class Lifecycle:
 
     async def _bring_up(self, changes: Sequence[Change], order: str) -> list[Change]:
         run = self._run()
+        self.stack.prepare([one.name for one in changes])
         if self.stack.embedded is not None:
             await self.stack.embedded.ensure_running()
             self.stack.learn_database_password()

@@ -70,7 +70,6 @@ class Services:
         """The services on their way up, as `changes` say."""
         plans = {one.name: self._plan(one) for one in changes}
         keepers = {name: self.stack.keepers[name] for name in plans}
-        self.stack.http.prepare()
         return Group(run, plans, keepers, Probes(self.stack), self._launcher(run.deploy_id), leaving)
 
     def leaving(self) -> Leaving:
@@ -225,6 +224,7 @@ class Probes:
     def _check(self, subject: Subject, running: Running, probe: Probe) -> Check:
         match probe:
             case HttpProbe():
+                self.stack.http.prepare()
                 wanted = Wanted(probe.status, probe.json_subset, probe.required)
                 is_backend = self.stack.manifest.services[subject.name].role is Role.BACKEND
                 return HttpReady(subject, self.stack.http, probe.http, wanted, probe.timeout, is_backend)

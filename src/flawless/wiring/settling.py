@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flawless.adapters import given_up
 from flawless.adapters.archive import Archive
 from flawless.core.errors import FlawlessError
 from flawless.manifest.location import find_manifest
+
+if TYPE_CHECKING:
+    from flawless.core.event import Stream
+    from flawless.wiring.stack import Stack
 
 
 def settle_when_free(config: Path | None, environment: str | None, *, looks_at_services: bool = True) -> None:
@@ -24,6 +29,22 @@ def settle_when_free(config: Path | None, environment: str | None, *, looks_at_s
         state = _state(root, environment)
         if killed_run(Archive(state, root / "logs", "")) or (looks_at_services and given_up.untold(state)):
             _settle(config, environment)
+
+
+def settle(stack: Stack) -> list[Path]:
+    """Writes what nobody could: of runs that were killed the reports and incidents, of services that were given up the
+    incidents. The caller holds the deploy lock.
+    """
+    from flawless.deploy.deployment import settle_killed
+    from flawless.deploy.journal import Journal
+    from flawless.wiring.given_up import tell
+
+    def stream_for(path: Path) -> Stream:
+        return stack.stream(Journal(stack.archive.open_journal(path.stem)))
+
+    stack.archive.sweep()
+    tell(stack)
+    return settle_killed(stack.archive, stack.incidents, stream_for)
 
 
 def killed_run(archive: Archive) -> str | None:
@@ -42,7 +63,6 @@ def _state(root: Path, environment: str | None) -> Path:
 
 
 def _settle(config: Path | None, environment: str | None) -> None:
-    from flawless.wiring.deploying import settle
     from flawless.wiring.stack import Stack
 
     stack = Stack.load(config, environment)

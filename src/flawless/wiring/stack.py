@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -189,7 +189,16 @@ class Stack:
         programs = {Path(service.command[0]).name for service in self.manifest.services.values()}
         return bool(programs & {"node", "npm", "npx", "pnpm", "yarn"})
 
+    def prepare(self, names: Collection[str] = ()) -> None:
+        """Keepers of those that wait for nobody, of the named services or of all, boot while something else is done."""
+        for name, service in self.manifest.settings.services.items():
+            if not service.after and (not names or name in names):
+                self.keepers[name].prepare()
+
     async def aclose(self) -> None:
+        """Ends what was opened, and the keepers that were not needed after all."""
+        for keeper in self.keepers.values():
+            keeper.dismiss()
         await self.http.aclose()
 
 

@@ -31,6 +31,32 @@ _PASSED_ON: Final = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LI
 """The keeper's own environment; the service's comes with its spec."""
 
 
+class Newcomer:
+    """A keeper that has been started and waits for its first order. It ends by itself when we do, and keeps nothing."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._process, self._ours = _launch(run_folder)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it can still be given an order."""
+        return self._process.poll() is None
+
+    async def told(self, message: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Its answer to the first order, from which on it is nobody's child; None when it ended instead."""
+        try:
+            reader, writer = await asyncio.open_connection(sock=self._ours, limit=_LONGEST_ANSWER)
+            async with _closing(writer):
+                return await _exchange(reader, writer, message)
+        finally:
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """No order comes any more. On return what we started has ended; a keeper that was given its order lives on."""
+        self._ours.close()
+        self._process.wait()
+
+
 class Keeper:
     """One service's keeper. Each order is a connection of its own, so any number may be under way at once.
 
@@ -43,12 +69,13 @@ class Keeper:
         """As it was in the last answer."""
 
     @classmethod
-    async def spawn(cls, spec: KeeperSpec) -> Self:
-        """Start a keeper, and the service in it. Returns when the process runs or could not be executed:
-        then the record's `child` is None and `last_exit` and `reason` say why. An orphan of an earlier
-        keeper is adopted when its fingerprint is the same and replaced when it is not.
+    async def spawn(cls, spec: KeeperSpec, newcomer: Newcomer | None = None) -> Self:
+        """Start a keeper, or take the one that waits, and the service in it. Returns when the process runs or could
+        not be executed: then the record's `child` is None and `last_exit` and `reason` say why. An orphan of an
+        earlier keeper is adopted when its fingerprint is the same and replaced when it is not.
         """
-        return await cls._begin(Path(spec.run_folder), {"order": "start", "spec": spec.to_json()}, spec.stop_timeout)
+        message = {"order": "start", "spec": spec.to_json()}
+        return await cls._begin(Path(spec.run_folder), message, spec.stop_timeout, newcomer)
 
     @classmethod
     async def adopt(cls, run_folder: Path, spec: KeeperSpec | None) -> Self:
@@ -159,21 +186,29 @@ class Keeper:
         return _checked(self._service, order, answer)
 
     @classmethod
-    async def _begin(cls, run_folder: Path, message: Mapping[str, Any], wait: float) -> Self:
+    async def _begin(
+        cls, run_folder: Path, message: Mapping[str, Any], wait: float, newcomer: Newcomer | None = None
+    ) -> Self:
         service, order = run_folder.name, str(message["order"])
         try:
-            process, ours = _launch(run_folder)
+            ensure_private_folder(run_folder)
+            new = _one_that_waits(newcomer, run_folder)
         except OSError as error:
             raise _unreachable(service, order, error) from None
-        try:
-            reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_ANSWER)
-            async with _closing(writer), _time_limit(service, order, START_TIMEOUT + wait):
-                answer = await _exchange(reader, writer, message)
-        finally:
-            process.wait()  # what we started forked the keeper and ended
+        async with _time_limit(service, order, START_TIMEOUT + wait):
+            answer = await new.told(message)
         if not answer:
             raise _failure(service, order, "the keeper ended before it answered", _last_words(run_folder))
         return cls(run_folder, _record(service, order, answer))
+
+
+def _one_that_waits(newcomer: Newcomer | None, run_folder: Path) -> Newcomer:
+    """Another, where it has ended meanwhile."""
+    if newcomer and newcomer.is_waiting:
+        return newcomer
+    if newcomer:
+        newcomer.dismiss()
+    return Newcomer(run_folder)
 
 
 def told_by_keeper(run_folder: Path) -> Record | None:
@@ -191,7 +226,6 @@ def told_by_keeper(run_folder: Path) -> Record | None:
 
 def _launch(run_folder: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A process far from our terminal, our folder and our other descriptors, and what it is spoken to through."""
-    ensure_private_folder(run_folder)
     root = Path(__file__).resolve().parents[3]
     code = f"import sys; sys.path.insert(0, {str(root)!r})\nfrom flawless.adapters.keeper.program import main; main()"
     ours, theirs = socket.socketpair()

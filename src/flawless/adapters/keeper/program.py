@@ -29,10 +29,12 @@ ERRORS: Final = "keeper.err"
 
 
 def main() -> None:
-    """The keeper's process. Its first order comes as one line through standard input, and is answered there."""
+    """The keeper's process. Its first order comes as one line through standard input, and is answered there.
+
+    That may be long in coming, as a keeper is started ahead. Until then it holds nothing, and it ends when whoever
+    would have given the order is gone.
+    """
     folder = sys.argv[1]
-    if os.fork():  # whoever started us can forget us: we are no child of theirs
-        os._exit(0)
     try:
         _serve(folder)
     except Exception:
@@ -41,6 +43,7 @@ def main() -> None:
         with contextlib.suppress(OSError):
             records.write_atomically(os.path.join(folder, ERRORS), traceback.format_exc().encode())
         raise
+    os._exit(0)  # who ordered `stop` waits for our end, and the interpreter would take its time
 
 
 def _serve(folder: str) -> None:
@@ -48,11 +51,14 @@ def _serve(folder: str) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     connection = socket.socket(fileno=os.dup(0))
     _silence_input()
+    _load_the_rest()
     try:
         message = _first_message(connection)
     except SpecInvalid as error:
         _refuse(connection, f"no valid order: {error}")
         return
+    if os.fork():  # whoever started us can forget us now: we are no child of theirs
+        os._exit(0)
     lock = _take_lock(folder)
     if lock is None:
         _refuse(connection, "another keeper has this service")
@@ -61,6 +67,11 @@ def _serve(folder: str) -> None:
     keeper.request(Client(keeper.loop, connection, keeper.request), message)
     while not keeper.is_finished:
         keeper.loop.turn()
+
+
+def _load_the_rest() -> None:
+    """What a keeper imports when it needs it; here that costs nothing, as the first order is still to come."""
+    import ctypes  # noqa: F401 - for `tree.become_subreaper`
 
 
 def _awaken(folder: str, lock: int, message: Message) -> Keeper:

@@ -64,13 +64,13 @@ class Service:
         return dict(spec.fingerprint) == dict(self.record.fingerprint)
 
     def change(self, **fields: Any) -> None:
-        """Every change of the record goes to the disk and to those who watch."""
+        """Every change of the record goes to those who watch and to the disk, which may let us wait: it comes last."""
         if fields.get("state", self.record.state) is not self.record.state:
             fields["since"] = time.time()
         self.record = self.record._replace(**fields)
+        self._changed(self.record)
         with contextlib.suppress(OSError):  # a full disk or a lost folder must not stop the service
             records.write(self._folder, self.record)
-        self._changed(self.record)
 
     # --- what runs ---
 

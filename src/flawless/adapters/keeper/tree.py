@@ -46,8 +46,8 @@ def boot_id() -> str:
         import psutil
 
         return str(int(psutil.boot_time()))
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().strip().decode()
 
 
 def identity(pid: int) -> ProcessId | None:
