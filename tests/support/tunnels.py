@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -109,12 +108,13 @@ def cloudflared(
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """That process does nothing in the block, and goes on after it, when it is still there."""
-    os.kill(pid, signal.SIGSTOP)
+    process = psutil.Process(pid)
+    process.suspend()
     try:
         yield
     finally:
-        with suppress(ProcessLookupError):  # it was restarted meanwhile: that is what some tests want
-            os.kill(pid, signal.SIGCONT)
+        with suppress(psutil.NoSuchProcess):  # it was restarted meanwhile: that is what some tests want
+            process.resume()
 
 
 _MANAGER: Final = """
