@@ -25,6 +25,8 @@ EVERYTHING = """
 require = ["A"]
 [paths]
 writable = ["storage", "logs", "storage/*"]
+[public]
+ca_file = "authorities.pem"
 [database]
 url = "embedded"
 [database.migrate]
@@ -123,6 +125,7 @@ def test_what_is_asked_of_a_manifest(tmp_path: Path) -> None:
         *("tool.installed:node", "tool.installed:curl", "tool.installed:make", "tool.installed:sh"),
         *("tool.installed:cloudflared", "tool.installed:npx"),
         "tunnel.configured",
+        "public.authorities",
     ]
 
 

@@ -23,6 +23,14 @@ class Wanted:
         return self.json is not None or bool(self.required)
 
 
+def deploy_id_of(answer: Answer) -> str | None:
+    """The deploy that the answer says it comes from: `deployId` in its JSON, or a header; None when it says none."""
+    body = _json(answer)
+    if isinstance(body, Mapping) and isinstance(body.get("deployId"), str):
+        return str(body["deployId"])
+    return answer.headers.get("x-flawless-deploy-id")
+
+
 def complaints(wanted: Wanted, answer: Answer) -> Sequence[str]:
     """Everything that is not as wanted, a sentence each; none when the answer passes."""
     return list(_complaints(wanted, answer))

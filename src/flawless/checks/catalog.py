@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from flawless.checks.artefacts import ArtefactFresh
+from flawless.checks.certificate import AuthoritiesReadable
 from flawless.checks.disk import FolderWritable
 from flawless.checks.environment import (
     KeyModeRight,
@@ -113,6 +114,12 @@ CATALOG: Final = (
         "A token, or a file with credentials, rules that cloudflared takes, and among them one for the name.",
     ),
     Entry(
+        "public.authorities",
+        "the further certificate authorities can be read",
+        _PREFLIGHT,
+        "The file in public.ca_file, PEM; a certificate in it can be used.",
+    ),
+    Entry(
         "artefact.fresh",
         "a generated file is there and newer than its sources",
         _PREFLIGHT,
@@ -156,6 +163,19 @@ CATALOG: Final = (
         _GATE,
         "Every readiness probe, again and again for timeouts.stable; a second fall is flapping.",
     ),
+    Entry(
+        "public.resolves",
+        "the public name is found in DNS",
+        _GATE,
+        "By this machine, or pinned by public.resolve; else public.resolvers are asked whether others find it.",
+    ),
+    Entry(
+        "public.reachable",
+        "a public address is answered by this release, and by nobody else",
+        _GATE,
+        "public.requests to each host, never from a cache: whose each answer is, its status and JSON, the certificate, "
+        "the page's own scripts and styles.",
+    ),
 )
 """Every kind of check, in the order in which a deploy asks."""
 
@@ -181,6 +201,7 @@ def preflight(manifest: Manifest, surroundings: Surroundings) -> list[Check]:
         *_of_disk(manifest, surroundings.folders),
         *_of_tools(manifest, surroundings),
         *_of_tunnel(manifest),
+        *_of_public(manifest),
     ]
 
 
@@ -226,6 +247,11 @@ def _of_tools(manifest: Manifest, surroundings: Surroundings) -> list[Check]:
     for one in _wanted(manifest, surroundings.connectors):
         wanted.setdefault(Path(one.program).name, []).append(one)
     return [ToolInstalled(name, tuple(all_), surroundings.find_program) for name, all_ in wanted.items()]
+
+
+def _of_public(manifest: Manifest) -> list[Check]:
+    public = manifest.settings.public
+    return [AuthoritiesReadable(manifest.root, public.ca_file)] if public is not None and public.ca_file else []
 
 
 def _wanted(manifest: Manifest, connectors: Callable[[], Sequence[Connector]]) -> Iterator[Wanted]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from flawless.checks.answer import Wanted, complaints, reasons_of
+from flawless.checks.answer import Wanted, complaints, deploy_id_of, reasons_of
 from flawless.core.answer import Answer, Http
 from flawless.core.check import Check, Failed, Outcome, Passed
 from flawless.core.port import Listener, Sockets, answering
@@ -235,7 +235,7 @@ class HttpReady:
 
         An error page of our own process, which has been proved, is only not ready yet.
         """
-        echoed = _echoed(answer)
+        echoed = deploy_id_of(answer)
         if echoed is not None and self.subject.deploy_id is not None and echoed != self.subject.deploy_id:
             return self.subject.failed(
                 Reason.SERVICE_WRONG_IDENTITY,
@@ -475,13 +475,6 @@ async def _found_elsewhere(subject: Subject) -> Sequence[str]:
         said = ", and [::] takes IPv6 alone there (IPV6_V6ONLY)" if alone and ":" not in subject.host else ""
         return (f"{_whereabouts(listeners)}{said}",)
     return ()
-
-
-def _echoed(answer: Answer) -> str | None:
-    body = _json(answer)
-    if isinstance(body, Mapping) and isinstance(body.get("deployId"), str):
-        return str(body["deployId"])
-    return answer.headers.get("x-flawless-deploy-id")
 
 
 def _json(answer: Answer) -> Any:

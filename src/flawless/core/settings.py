@@ -381,6 +381,14 @@ class PublicSettings(Table):
 
     checks: tuple[PublicCheck, ...] = Field(default=(), description="What is asked.")
     resolve: dict[str, Listen] = Field(default={}, description='"host:port" = "address:port", before the DNS changes.')
+    resolvers: tuple[Listen, ...] = Field(
+        default=("1.1.1.1:53", "8.8.8.8:53"),
+        description='Whom to ask, "address:port", for a name that is not found here; empty: nobody.',
+    )
+    requests: Annotated[int, _whole("a whole number from 20 to 1000", 20, 1000), _TEXT_OR_INTEGER] = Field(
+        default=120,
+        description="Requests a host gets in one look, 20 to 1000; with 120 a tenth of foreign answers shows.",
+    )
     ca_file: str = Field(default="", description="Further certificate authorities, PEM.")
 
 

@@ -13,6 +13,9 @@ from flawless.manifest.keys import Keys, look_up, to_dotted
 
 _HTTP_URL: Final = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
 
+_USER_IN_URL: Final = re.compile(r"https?://[^/?#]*@", re.IGNORECASE)
+_PLACE: Final = re.compile(r"[^\s:/@]+:[1-9]\d{0,4}", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class Breach:
@@ -33,6 +36,7 @@ def find_breaches(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterat
     yield from _interfaces(data)
     yield from _database(data, literal)
     yield from _addresses(data, literal)
+    yield from _public(data)
 
 
 def _services(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -165,6 +169,18 @@ def _addresses(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterator[
         value = look_up(data, keys)
         if isinstance(value, str) and value and value == look_up(literal, keys) and not _HTTP_URL.fullmatch(value):
             yield Breach(keys, "a text that is no address", "https://host or http://host")
+
+
+def _public(data: Mapping[str, Any]) -> Iterator[Breach]:
+    checks, pins = look_up(data, ("public", "checks")), look_up(data, ("public", "resolve"))
+    for index, check in enumerate(checks if isinstance(checks, list) else ()):
+        url = check.get("url") if isinstance(check, dict) else None
+        if isinstance(url, str) and _USER_IN_URL.match(url):
+            yield Breach(("public", "checks", index, "url"), "a user in the address", "no user, as none is ever sent")
+    for place in pins if isinstance(pins, dict) else ():
+        if not _PLACE.fullmatch(place):
+            keys: Keys = ("public", "resolve", place)
+            yield Breach(keys, "no host and port", 'a name and its port, for example "app.example.org:443"')
 
 
 def _texts(value: object) -> list[str]:

@@ -17,21 +17,28 @@ class Budget:
         state = os.path.dirname(os.path.dirname(os.path.abspath(run_folder)))
         self._path = os.path.join(state, "budget", f"{service}.json")
         self._known: tuple[float, ...] = ()
+        self.damage: str | None = None
+        """Why nothing could be read the last time; None when it could."""
 
     def restarts(self) -> tuple[float, ...]:
         """Read anew each time, as others charge it too; without a disk, what is remembered here."""
+        self.damage = None
         try:
             with open(self._path, "rb") as file:
                 self._known = tuple(float(at) for at in json.loads(file.read())["restarts"])
         except FileNotFoundError:
             self._known = ()
-        except (OSError, ValueError, TypeError, KeyError):
-            pass  # nothing of worth can be read: what is remembered stays
+        except (OSError, ValueError, TypeError, KeyError) as error:  # what is remembered stays
+            self.damage = f"{self._path}: {type(error).__name__}"
         return self._known
 
     def set(self, restarts: Iterable[float]) -> None:
         """Remember exactly these."""
-        self._known = tuple(restarts)
         with contextlib.suppress(OSError):  # a full disk must not stop a restart; the count goes on in memory
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            write_atomically(self._path, json.dumps({"restarts": self._known}).encode())
+            self.write(restarts)
+
+    def write(self, restarts: Iterable[float]) -> None:
+        """The same; raises OSError where only this process would remember."""
+        self._known = tuple(restarts)
+        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        write_atomically(self._path, json.dumps({"restarts": self._known}).encode())
