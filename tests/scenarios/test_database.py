@@ -250,6 +250,23 @@ def test_who_holds_the_migration_lock_is_named(stack: Stack, database_url: str) 
     check_untouched(stack)
 
 
+def test_a_lock_that_keeps_the_tool_waiting_is_named(stack: Stack, database_url: str) -> None:
+    """MIGRATE_LOCKED with who holds the table; no statement of the tool queues for longer than lock_timeout."""
+    asyncio.run(execute(database_url, "CREATE TABLE users (id int)"))
+    declare(stack, database_url)
+    migrations(stack, "execute('ALTER TABLE users ADD COLUMN age int')", "print('001_age')")
+    stack.timeouts(migrate="8s")
+    with holding(database_url, "BEGIN; LOCK TABLE users") as pid:
+        assert stack.deploy().exit_code == 1
+    failure = stack.failure()
+    assert failure["code"] == "MIGRATE_LOCKED"
+    said = " ".join([failure["cause"], *failure["evidence"], *failure["next_steps"]])
+    assert str(pid) in said
+    assert "night-batch" in said
+    assert "LOCK TABLE users" in said
+    check_untouched(stack)
+
+
 def test_a_migration_tool_that_hangs_is_ended_as_a_tree(stack: Stack, database_url: str) -> None:
     """MIGRATE_TIMEOUT; the tool ignored SIGTERM and had a child in a session of its own, and both are gone."""
     declare(stack, database_url)
@@ -418,6 +435,17 @@ UndoStack.push = lambda self, sentence, action: "embedded" in sentence or push(s
 """
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "state"),
+    [("crowded", "DB_TOO_MANY_CONNECTIONS", "53300"), ("booting", "DB_STARTING", "57P03")],
+)
+def test_without_its_line_what_a_server_says_would_be_any_error(
+    stack: Stack, database_url: str, fault: str, code: str, state: str
+) -> None:
+    with failing(stack, forgetting("BY_STATE", f"'{state}'"), told=f"'DB_ERROR' == '{code}'"):
+        test_a_server_that_lets_nobody_in_yet_is_waited_for_and_then_named(stack, database_url, fault, code)
+
+
 def test_without_the_gate_the_services_would_be_started(stack: Stack, database_url: str) -> None:
     with failing(stack, NO_GATE, told="'SUCCESS' != 'DB_VALIDATE'"):
         test_when_the_gate_fails_nothing_else_is_started(stack, database_url, "DB_REFUSED")
@@ -472,6 +500,12 @@ from flawless.adapters.migrations.session import Session
 async def try_lock(self): return True
 Session.try_lock = try_lock
 """
+UNWATCHED = """
+from flawless.adapters.migrations import migrator
+from flawless.adapters.migrations.watch import Watch
+async def look(self): return None
+Watch.look, migrator._LOCK_WORDS = look, ()
+"""
 NAMELESS = """
 from flawless.adapters.migrations.session import Session
 async def lock_holders(self): return ()
@@ -484,6 +518,7 @@ NO_TABLES = NOT_ASKED.format("database", "TablesPresent")
 MIGRATIONS_WITHOUT: dict[str, tuple[Callable[[Stack, str], None], str, str]] = {
     "a look behind the tool": (test_a_migration_that_fails_leaves_the_services_alone, TRUSTING, "0 == 1"),
     "the lock": (test_who_holds_the_migration_lock_is_named, UNLOCKED, "'MIGRATE_LOCKED'"),
+    "the watch": (test_a_lock_that_keeps_the_tool_waiting_is_named, UNWATCHED, "'MIGRATE_LOCKED'"),
     "the holder": (test_who_holds_the_migration_lock_is_named, NAMELESS, "the holder was gone"),
     "the required tables": (test_a_table_that_is_not_there_after_the_migrations_is_named, NO_TABLES, "0 == 1"),
     "what was there before": (

@@ -163,6 +163,38 @@ CATALOG: Final = (
         _GATE,
         "Every readiness probe, again and again for timeouts.stable; a second fall is flapping.",
     ),
+    Entry("tunnel.process", "cloudflared runs", _GATE, "Which process carries the tunnel, who started it, since when."),
+    Entry(
+        "tunnel.metrics",
+        "cloudflared's metrics port answers",
+        _GATE,
+        "At the address of that very process; one that accepts and never answers is frozen.",
+    ),
+    Entry(
+        "tunnel.identity",
+        "cloudflared carries the tunnel that the manifest means",
+        _GATE,
+        "The id in /diag/tunnel against that of the token, of the file or of external.cloudflare.tunnel.",
+    ),
+    Entry(
+        "tunnel.connected",
+        "cloudflared is connected to the edge",
+        _GATE,
+        "/ready; registrations that the edge has refused are told apart from a way that is closed.",
+    ),
+    Entry(
+        "tunnel.current",
+        "cloudflared runs with its configuration as it is on disk",
+        _GATE,
+        "The file's time against the start of the process: it is read once.",
+    ),
+    Entry(
+        "tunnel.route",
+        "the live rule for the public name leads to this stack",
+        _GATE,
+        "/config: the first rule that matches names an address at which a service of the manifest listens.",
+    ),
+    Entry("tunnel.origin", "the address that the rule names answers", _GATE, "Asked at that very address."),
     Entry(
         "public.resolves",
         "the public name is found in DNS",
@@ -175,6 +207,18 @@ CATALOG: Final = (
         _GATE,
         "public.requests to each host, never from a cache: whose each answer is, its status and JSON, the certificate, "
         "the page's own scripts and styles.",
+    ),
+    Entry(
+        "tunnel.routing",
+        "the public name leads to this release",
+        _GATE,
+        "All observations of the tunnel and of the public name, taken together to one verdict (docs/tunnel.md).",
+    ),
+    Entry(
+        "public.routing",
+        "the public name leads to this release",
+        _GATE,
+        "The same without a tunnel: what the public name shows.",
     ),
 )
 """Every kind of check, in the order in which a deploy asks."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from flawless.checks.form import BY_NAME, BY_PATH, DATABASE_URL, Form, deviation
+from flawless.checks.form import BY_NAME, DATABASE_URL, Form, deviation, form_of
 from flawless.checks.placeholder import placeholder_in
 from flawless.core.check import Concern, Failed, Outcome, Passed
 from flawless.core.reason import Reason
@@ -101,6 +101,9 @@ def _used(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield path, value.reveal()
     if settings.base_url.strip() and "base_url" not in half:
         yield "base_url", settings.base_url
+    for index, check in enumerate(settings.public.checks if settings.public else ()):
+        if (path := f"public.checks[{index}].url") not in half:
+            yield path, check.url
 
 
 def _at(settings: Settings, path: str) -> object:
@@ -227,7 +230,7 @@ class VariablesFormed:
 
     def _deviations(self) -> Iterator[tuple[Given, Form, str]]:
         for one in real(self.manifest):
-            form = BY_PATH.get(one.path) or BY_NAME.get(one.name)
+            form = form_of(one.path) or BY_NAME.get(one.name)
             if form is None or (form is DATABASE_URL and not one.path and self._has_own_database):
                 continue
             how = deviation(form, one.value.reveal(), strict=self._is_strict(one))

@@ -43,6 +43,7 @@ BY_PATH: Final[Mapping[str, Form]] = {
     "database.url": DATABASE_URL,
     "database.direct_url": DATABASE_URL,
     "base_url": ADDRESS,
+    "public.checks[].url": ADDRESS,
 }
 BY_NAME: Final[Mapping[str, Form]] = {
     "STRIPE_SECRET_KEY": STRIPE_KEY,
@@ -54,6 +55,11 @@ BY_NAME: Final[Mapping[str, Form]] = {
     "DIRECT_URL": DATABASE_URL,
     "BASE_URL": ADDRESS,
 }
+
+
+def form_of(path: str) -> Form | None:
+    """The form of what stands at a dotted path of the manifest, in whichever place of its list."""
+    return BY_PATH.get(re.sub(r"\[\d+\]", "[]", path))
 
 
 def deviation(form: Form, value: str, *, strict: bool) -> str | None:

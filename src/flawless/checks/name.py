@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +19,19 @@ _HERE: Final = 0.5
 """The part of the limit that this machine's own resolver may take; the rest is for the others."""
 
 _TEMPORARY: Final = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM})
+
+
+LookUp = Callable[[str], list[str]]
+"""The addresses of a name, as this machine finds them. Blocks; raises OSError (socket.gaierror)."""
+
+
+def _addresses_of(host: str) -> list[str]:
+    """What this machine's resolver answers, each address once; may take half a minute."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, f"it is no name: {error}") from error
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,7 @@ class NameKnown:
     resolvers: Sequence[str]
     key: str
     optional: bool = False
+    look_up: LookUp = _addresses_of
 
     @property
     def id(self) -> str:
@@ -59,7 +73,7 @@ class NameKnown:
             return Seen(Name.RESOLVES, Passed((f"{self.host} is an address",)))
         try:
             async with asyncio.timeout(limit * _HERE):
-                found = await _looked_up(self.host)
+                found = await _looked_up(self.host, self.look_up)
         except OSError as error:
             return await self._elsewhere(error, limit * (1 - _HERE))
         return Seen(Name.RESOLVES, Passed((f"{self.host}: {', '.join(found)}",)))
@@ -117,27 +131,23 @@ def _is_temporary(error: OSError) -> bool:
     return isinstance(error, TimeoutError) or error.errno in _TEMPORARY
 
 
-async def _looked_up(host: str) -> list[str]:
+async def _looked_up(host: str, look_up: LookUp) -> list[str]:
     """The addresses this machine finds. In a thread of its own that nobody waits for: a resolver may hang for half a
     minute, and the loop's own threads are waited for at the end of a command.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 
-    def look_up() -> None:
+    def ask() -> None:
         found: list[str] | OSError
         try:
-            found = list(
-                dict.fromkeys(str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-            )
+            found = look_up(host)
         except OSError as error:
             found = error
-        except UnicodeError as error:
-            found = socket.gaierror(socket.EAI_NONAME, f"it is no name: {error}")
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_settle, answer, found)
 
-    threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
+    threading.Thread(target=ask, name=f"look up {host}", daemon=True).start()
     return await answer
 
 

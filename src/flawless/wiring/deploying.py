@@ -17,7 +17,7 @@ from flawless.core.clock import to_stamp
 from flawless.core.event import Reader, RunStarted
 from flawless.core.phase import Phase
 from flawless.core.service import Change
-from flawless.core.settings import DatabaseSettings, ExternalInterface, MigrationTool, Settings, TunnelProvider
+from flawless.core.settings import DatabaseSettings, ExternalInterface, MigrationTool, Settings
 from flawless.deploy.deployment import Deployment
 from flawless.deploy.journal import Journal
 from flawless.deploy.leaving import Leaving
@@ -29,11 +29,13 @@ from flawless.deploy.steps.database import DatabaseChecks, Migrations, ValidateD
 from flawless.deploy.steps.precheck import Precheck
 from flawless.deploy.steps.services import ReadyBackends, StartBackends, StartFrontends
 from flawless.deploy.steps.success import ConfirmEndState
+from flawless.deploy.steps.tunnel import VerifyTunnel
 from flawless.deploy.steps.undeclared import SkipUndeclared, Unsupported
 from flawless.manifest.environment import tool_environment
 from flawless.wiring import given_up, preflight
 from flawless.wiring.services import Services
 from flawless.wiring.settling import settle
+from flawless.wiring.tunnel import TunnelOf
 
 if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
@@ -99,7 +101,7 @@ class Deploying:
             Phase.BACKEND_START: StartBackends(self._group, early),
             Phase.BACKEND_READY_GATE: ReadyBackends(self._group, early),
             Phase.FRONTEND_START: StartFrontends(self._group, late),
-            Phase.TUNNEL_START_OR_VERIFY: SkipUndeclared(list(_tunnel(self._settings))),
+            Phase.TUNNEL_START_OR_VERIFY: self._verify_tunnel(),
             Phase.EXTERNAL_VERIFY: SkipUndeclared(list(_external(self._settings))),
             Phase.SUCCESS: ConfirmEndState(self._group, self._leaving, self._last_questions),
         }
@@ -119,6 +121,10 @@ class Deploying:
     @cached_property
     def _services(self) -> Services:
         return Services(self.stack)
+
+    @cached_property
+    def _tunnel(self) -> TunnelOf:
+        return TunnelOf(self.stack)
 
     @cached_property
     def _leaving(self) -> Leaving:
@@ -175,8 +181,16 @@ class Deploying:
         assert self._database is not None
         return TablesPresent(self.stack.known_database_url(), self._database.tables, self._database.embedded)
 
+    def _verify_tunnel(self) -> VerifyTunnel:
+        timeouts, tunnel = self._settings.timeouts, self._tunnel
+        total = max(timeouts.tunnel_ready, timeouts.public) if tunnel.is_declared else timeouts.public
+        return VerifyTunnel(
+            self._group, tunnel if tunnel.is_declared else None, tunnel.routed, total, self._tunnel.remember
+        )
+
     def _last_questions(self) -> list[Check]:
-        return [self._database_checks().reachable] if self._database is not None else []
+        database = [self._database_checks().reachable] if self._database is not None else []
+        return [*database, *([self._tunnel.routed] if self._tunnel.routed is not None else [])]
 
     def _on_good(self, run: Run) -> Callable[[], Awaitable[None]]:
         """What a good deploy leaves behind: what should run from now on."""
@@ -184,7 +198,9 @@ class Deploying:
         async def remember() -> None:
             from flawless.adapters import desired
 
-            names = [*self._services.early(), *self._services.late()]
+            group = await self._group(run)
+            everything = [*self._services.early(), *self._services.late(), *self._services.tunnel()]
+            names = [name for name in everything if name in group.started]
             commit = self._versions["git_commit"]
             good = desired.Desired(run.deploy_id, to_stamp(self.stack.clock.now()), commit, names)
             desired.write(self.stack.state, good)
@@ -238,13 +254,6 @@ def migration_tool(stack: Stack) -> Migrations | None:
     tool = Alembic(directory) if alembic else MigrationCommand(settings.apply, settings.pending)
     limit = stack.manifest.settings.timeouts.migrate
     return ApplicationMigrations(settings.tool, Migrator(tool, around), stack.direct_url, limit)
-
-
-def _tunnel(settings: Settings) -> Iterator[Unsupported]:
-    if settings.tunnel is not None and settings.tunnel.provider is not TunnelProvider.NONE:
-        yield Unsupported("tunnel.routing", "the tunnel carries the public name to this stack", NOT_YET)
-    if settings.public is not None:
-        yield Unsupported("public.reachable", "the public address answers with this release", NOT_YET)
 
 
 def _external(settings: Settings) -> Iterator[Unsupported]:
