@@ -62,6 +62,7 @@ TYPES: Final = {
 OCCASIONS: Final = {
     Occasion.PREFLIGHT: "before anything is started, by `flawless check` and `flawless deploy`",
     Occasion.GATE: "during a deploy, again and again until it passes, its deadline comes, or waiting cannot help",
+    Occasion.MEANWHILE: "during a deploy, beside its other phases, and once more at most where that helps",
 }
 
 

@@ -339,24 +339,16 @@ def test_a_migration_tool_that_is_not_supported_yet_is_said_so(stack: Stack, dat
 
 
 def test_what_is_declared_and_not_supported_yet_makes_the_deploy_partial(stack: Stack) -> None:
-    """A tunnel and an external interface: SKIP with the reason, exit 2, and the release serves."""
+    """Metrics and notifications: SKIP with the reason, exit 2, and the release serves; what is disabled is said."""
     stack.backend()
-    rules = "ingress: [{service: 'http://127.0.0.1:3001'}]"
-    (stack.folder / "tunnel.yml").write_text(f"tunnel: shop\ntoken-file: token\n{rules}\n")
-    stack.environment["STRIPE_KEY"] = "sk_test_4eC39HqLyjWDarjtT1zdp7dc"
-    stack.manifest["tunnel"] = {
-        "provider": "cloudflared",
-        "hostname": "app.example.org",
-        "command": [sys.executable],
-        "config": str(stack.folder / "tunnel.yml"),
-    }
+    stack.manifest["metrics"] = {"listen": f"127.0.0.1:{stack.port('metrics')}"}
+    stack.manifest["notify"] = {"urls": ["json://127.0.0.1"]}
     stack.manifest["external"] = {
-        "stripe": {"key": "${STRIPE_KEY}"},
         "openai": {"enabled": False, "reason": "not bought yet", "key": "x"},
     }
     done = stack.deploy()
     assert done.exit_code == 2, done.output
-    check_partial(stack, {"tunnel.routing", "external.stripe"})
+    check_partial(stack, {"notify.sent", "metrics.served"})
     skips = {check["id"]: check["evidence"] for check in skipped(stack)}
     assert any("not bought yet" in line for line in skips["external.openai"])
     assert stack.is_served("backend")

@@ -36,6 +36,7 @@ class Occasion(StrEnum):
 
     PREFLIGHT = "preflight"
     GATE = "gate"
+    MEANWHILE = "meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Entry:
 
 _PREFLIGHT: Final = (Occasion.PREFLIGHT,)
 _GATE: Final = (Occasion.GATE,)
+_MEANWHILE: Final = (Occasion.MEANWHILE,)
 
 CATALOG: Final = (
     Entry(
@@ -219,6 +221,44 @@ CATALOG: Final = (
         "the public name leads to this release",
         _GATE,
         "The same without a tunnel: what the public name shows.",
+    ),
+    Entry(
+        "external.stripe",
+        "Stripe accepts the key",
+        _MEANWHILE,
+        "Reads the account, or the balance where a restricted key may not see that; its mode against base_url.",
+    ),
+    Entry(
+        "external.webhook",
+        "Stripe sends its events to this stack",
+        _MEANWHILE,
+        "With a webhook_secret and a public address: an enabled endpoint leads there. A warning when none does; "
+        "skipped for a key that may not see endpoints.",
+    ),
+    Entry(
+        "external.openai",
+        "OpenAI accepts the key",
+        _MEANWHILE,
+        "Reads the list of models, for the organization and the project of the manifest. No model is asked.",
+    ),
+    Entry(
+        "external.cloudflare",
+        "Cloudflare accepts the token",
+        _MEANWHILE,
+        "The token is active, a user's or the account's; one that ends within 14 days is a warning.",
+    ),
+    Entry(
+        "external.tunnel",
+        "Cloudflare sees the tunnel connected",
+        _MEANWHILE,
+        "With external.cloudflare.account and tunnel: the API's own view. Asked again at the end where the tunnel was "
+        "not connected yet.",
+    ),
+    Entry(
+        "external.dns",
+        "the public name leads to the tunnel",
+        _MEANWHILE,
+        "With external.cloudflare.tunnel: the record of tunnel.hostname is a proxied CNAME to it.",
     ),
 )
 """Every kind of check, in the order in which a deploy asks."""

@@ -67,7 +67,8 @@ class World:
     """What the observations need of the world.
 
     `connectors`: every cloudflared of this machine, and the given processes of ours. `ours`: the processes of our own
-    tunnel. `program`: where cloudflared is, or CommandFailed. `log`: the last lines that ours has printed.
+    tunnel. `program`: where cloudflared is, or CommandFailed. `log`: the last lines that ours has printed since its
+    start.
     """
 
     connectors: Callable[[Collection[int]], Sequence[Connector]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -245,17 +246,23 @@ class Looked:
     finding: Finding
     redact: Callable[[Any], Any]
     restarted: str | None = None
+    of_the_api: Sequence[Finding] = ()
 
     @property
     def findings(self) -> Sequence[Finding]:
-        return self.routed.view.findings if self.routed.view is not None else ()
+        return (*(self.routed.view.findings if self.routed.view is not None else ()), *self.of_the_api)
 
 
 async def look(config: Path | None, environment: str | None) -> Looked:
-    """Asks everything once. Raises UsageError where the manifest declares neither a tunnel nor a public check."""
+    """Asks everything once, and the Cloudflare API for its own view where a token is given.
+
+    Raises UsageError where the manifest declares neither a tunnel nor a public check.
+    """
     stack, tunnel, routed = _opened(config, environment)
     try:
-        return _looked(tunnel, routed, await ask(routed, stack.manifest.settings.timeouts.public))
+        limit = stack.manifest.settings.timeouts.public
+        finding, view = await asyncio.gather(ask(routed, limit), _of_the_api(stack))
+        return replace(_looked(tunnel, routed, finding), of_the_api=view)
     finally:
         await tunnel.aclose()
         await stack.aclose()
@@ -281,6 +288,15 @@ async def restart(config: Path | None, environment: str | None) -> Looked:
     finally:
         await tunnel.aclose()
         await stack.aclose()
+
+
+async def _of_the_api(stack: Stack) -> list[Finding]:
+    """What Cloudflare says of the tunnel and of the name's record; a token that is refused is for a deploy to say."""
+    from flawless.checks.interfaces import declared as interfaces
+
+    asked = interfaces(stack.manifest, stack.remote_http, stack.clock).asked
+    checks = [(check, one.timeout) for one in asked if one.accepts.id == "external.cloudflare" for check in one.further]
+    return list(await asyncio.gather(*(ask(check, timeout) for check, timeout in checks)))
 
 
 def _refusal(failed: Failed) -> CommandFailed:
