@@ -43,4 +43,4 @@ def assert_never_started(stack: Stack, service: str) -> None:
 
 def _is_usable(step: str) -> bool:
     """A line that can be pasted, or a place to edit."""
-    return bool(re.search(r"flawless [a-z]|kill \d+|sudo |ulimit |\.toml|cd /", step))
+    return bool(re.search(r"flawless [a-z]|kill \d+|sudo |ulimit |\.(toml|ya?ml)\b|cd /", step))
