@@ -33,6 +33,7 @@ FAMILIES: Final = {
     "DB": "The database",
     "MIGRATE": "Migrations",
     "SERVICE": "Services",
+    "PUBLIC": "The public address",
     "HOST": "The machine",
     "LOCK": "The deploy lock",
     "DEPLOY": "The deploy itself",
