@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from typing import Final
 from flawless.checks.catalog import CATALOG, Entry, Occasion
 from flawless.core import event
 from flawless.core.pages import Page, codes, page
+from flawless.core.tunnel import TABLE, Restart, Row
 from flawless.manifest import settings_reference
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -33,6 +35,7 @@ FAMILIES: Final = {
     "DB": "The database",
     "MIGRATE": "Migrations",
     "SERVICE": "Services",
+    "TUNNEL": "The tunnel",
     "PUBLIC": "The public address",
     "HOST": "The machine",
     "LOCK": "The deploy lock",
@@ -60,7 +63,11 @@ TYPES: Final = {
 OCCASIONS: Final = {
     Occasion.PREFLIGHT: "before anything is started, by `flawless check` and `flawless deploy`",
     Occasion.GATE: "during a deploy, again and again until it passes, its deadline comes, or waiting cannot help",
+    Occasion.MEANWHILE: "during a deploy, beside its other phases, and once more at most where that helps",
 }
+
+
+RESTARTS: Final = {Restart.NO: "no", Restart.ONCE: "once", Restart.START: "start it"}
 
 
 def main() -> int:
@@ -174,6 +181,29 @@ def _event(kind: type[event.Event]) -> Iterator[str]:
     yield _table(("field", "type"), ((f"`{one.name}`", _type(str(one.type))) for one in fields(kind)))
 
 
+def tunnel() -> str:
+    """docs/tunnel.md: every verdict on a tunnel, in the order in which they are tried."""
+    return _document(
+        "# Verdicts on a tunnel",
+        "Ten things are looked at, each by itself and with evidence of its own. Together they have one verdict: the "
+        "first here whose observations are all as it says. Its code has a page in [reasons.md](reasons.md), with what "
+        "to do. `flawless tunnel status` shows all ten.",
+        "A restart is made only where it can help, once, under the budget that every process of this machine shares.",
+        "This page is generated from `src/flawless/core/tunnel.py`.",
+        _table(("verdict", "when", "code", "restart"), map(_verdict, TABLE)),
+    )
+
+
+def _verdict(row: Row) -> tuple[str, ...]:
+    when = ", and ".join(f"{name}: {_any_of(states)}" for name, states in row.when.items())
+    code = f"[{row.reason}](reasons.md#{row.reason.lower()})" if row.reason else "none: that is a yes"
+    return row.verdict, when or "none of the above", code, RESTARTS[row.restart]
+
+
+def _any_of(states: frozenset[StrEnum]) -> str:
+    return " or ".join(sorted(states))
+
+
 def _type(annotation: str) -> str:
     return " or ".join(TYPES[part] for part in annotation.split(" | "))
 
@@ -211,6 +241,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/settings.md": settings_reference,
     "docs/checks.md": checks,
     "docs/events.md": events,
+    "docs/tunnel.md": tunnel,
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from flawless.core import errors, event
 from flawless.core.pages import codes, page
 from flawless.core.phase import Phase
 from flawless.core.reason import Reason
+from flawless.core.tunnel import TABLE
 from flawless.manifest.outline import outline
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +76,7 @@ def test_an_unknown_code_has_no_page() -> None:
 
 def test_every_reason_code_has_its_heading() -> None:
     """docs/reasons.md tells every code once."""
-    found = [heading for heading in headings(DOCS / "reasons.md") if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", heading)]
+    found = [heading for heading in headings(DOCS / "reasons.md") if re.fullmatch(r"[A-Z]+(_[A-Z0-9]+)+", heading)]
 
     assert found == [reason.value for reason in Reason]
 
@@ -97,6 +98,13 @@ def test_every_event_has_its_heading() -> None:
     assert set(headings(DOCS / "events.md")) - {"Events"} == {
         kind.name for kind in event.Event.__subclasses__() if kind.__module__ == event.__name__
     }
+
+
+def test_every_verdict_on_a_tunnel_has_its_row() -> None:
+    """docs/tunnel.md tells every verdict once, in the order in which they are tried."""
+    text = (DOCS / "tunnel.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"^\| ([^|]+) \|.*\|$", text, re.MULTILINE)[2:] == [row.verdict for row in TABLE]
 
 
 def test_every_exit_code_has_its_heading() -> None:

@@ -25,7 +25,7 @@ import flawless
 ROOT = Path(__file__).parent.parent
 SOURCES = ("bootstrap.py", "src", "tests", "stack", "scripts")
 # Where the package of a distribution has another name.
-PACKAGES = {"python-dotenv": "dotenv"}
+PACKAGES = {"dnspython": "dns", "python-dotenv": "dotenv", "pyyaml": "yaml"}
 
 
 def python_files() -> Iterator[Path]:

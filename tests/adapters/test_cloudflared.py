@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import time
 from pathlib import Path
@@ -11,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from flawless.adapters.cloudflared import connectors
-from support.connectors import TUNNEL, connector, found
-
-TOKEN = base64.b64encode(json.dumps({"a": "account", "s": "c2VjcmV0", "t": TUNNEL}).encode()).decode()
+from support.connectors import TOKEN, TUNNEL, connector, found
 
 
 def test_what_is_known_of_one(tmp_path: Path) -> None:

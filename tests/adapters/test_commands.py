@@ -133,6 +133,24 @@ async def test_what_a_tool_leaves_running_ends_with_it(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
+async def test_what_a_tool_is_run_to_leave_stays_when_it_has_ended_by_itself(tmp_path: Path) -> None:
+    """A command that restarts something does so to leave it running; at its limit it is ended with all of it."""
+    silent = "stdin=-3, stdout=-3, stderr=-3"
+    child = f"import subprocess; print(subprocess.Popen(['sleep', '600'], {silent}).pid, flush=True)"
+    command = Command((sys.executable, "-S", "-c", child), tmp_path, {"PATH": PATH})
+    done = await run(command, limit=20.0, redactor=Redactor([]), leaves=True)
+    left = psutil.Process(int(done.output_tail[0]))
+    try:
+        assert left.is_running()
+        assert left.status() != psutil.STATUS_ZOMBIE
+    finally:
+        left.kill()
+    stuck = Command((sys.executable, "-S", "-c", f"{child}; import signal; signal.pause()"), tmp_path, {"PATH": PATH})
+    done = await run(stuck, limit=1.0, redactor=Redactor([]), leaves=True)
+    assert done.timed_out
+    assert not psutil.pid_exists(int(done.output_tail[0]))
+
+
 async def test_cancelling_ends_the_tree(tmp_path: Path) -> None:
     """Nothing is left when a cancelled run has ended."""
     file = tmp_path / "pids"

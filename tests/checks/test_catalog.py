@@ -16,6 +16,7 @@ from flawless.adapters import supervision
 from flawless.adapters.sockets import SystemSockets, is_free
 from flawless.checks.catalog import CATALOG, Occasion, Surroundings, artefacts, preflight
 from flawless.checks.ports import World
+from flawless.checks.routing import OBSERVATIONS
 from flawless.core.check import Skipped
 from flawless.core.connector import Connector
 from support.manifests import manifest_in
@@ -67,16 +68,22 @@ def surroundings(root: Path) -> Surroundings:
     return Surroundings(world, lambda program, directory, path: Path(program), (root / "logs", root / ".flawless"))
 
 
-def check_classes() -> dict[str, str]:
-    """Every class of flawless.checks that can be asked, with the first part of its id as its source writes it."""
+_IDS = (
+    r"^    id = '([a-z.]+)'|return f'([a-z]+\.[a-z]+)[:{]|return '([a-z]+\.[a-z]+)' if [\w.]+ else '([a-z]+\.[a-z]+)'"
+)
+
+
+def check_classes() -> dict[str, set[str]]:
+    """Every class of flawless.checks that can be asked, with the first parts of its ids as its source writes them."""
     found = {}
     for module in sorted(Path(checks.__file__).parent.glob("*.py")):
         for node in ast.parse(module.read_text()).body:
             names = {getattr(one, "name", "") for one in node.body} if isinstance(node, ast.ClassDef) else set()
             if isinstance(node, ast.ClassDef) and "ask" in names and not any(_is_protocol(base) for base in node.bases):
                 text = ast.unparse(node)
-                [head] = set(re.findall(r"^    id = '([a-z.]+)'|return f'([a-z]+\.[a-z]+)[:{]", text, re.MULTILINE))
-                found[f"{module.stem}.{node.name}"] = head[0] or head[1]
+                heads = {one for groups in re.findall(_IDS, text, re.MULTILINE) for one in groups if one}
+                assert heads, node.name
+                found[f"{module.stem}.{node.name}"] = heads
     return found
 
 
@@ -87,7 +94,9 @@ def _is_protocol(base: ast.expr) -> bool:
 def test_every_check_has_an_entry_and_every_entry_a_check() -> None:
     """No check is missing from the list, and nothing is listed that nobody asks."""
     classes = check_classes()
-    assert set(classes.values()) | ANSWERED_BY_A_STEP == {entry.id for entry in CATALOG}
+    observed = {id_ for id_, _ in OBSERVATIONS.values()}
+    asked = {head for heads in classes.values() for head in heads}
+    assert asked | ANSWERED_BY_A_STEP | observed == {entry.id for entry in CATALOG}
     for name in classes:
         module, _, kind = name.partition(".")
         assert hasattr(getattr(importlib.import_module(f"flawless.checks.{module}"), kind), "claim")

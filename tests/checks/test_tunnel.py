@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import pytest
 from flawless.adapters.cloudflared import connectors
 from flawless.adapters.http import LocalHttp
 from flawless.adapters.sockets import SystemSockets
-from flawless.checks.tunnel import World, observe
+from flawless.checks.tunnel import SocketReader, World, observe
 from flawless.checks.tunnel_config import Tunnel
 from flawless.core.check import Failed, Passed, Skipped
 from flawless.core.connector import Connector
 from flawless.core.errors import CommandFailed
+from flawless.core.port import Listener
 from flawless.core.reason import Reason
 from flawless.core.tunnel import (
     Configuration,
@@ -39,7 +41,7 @@ from flawless.core.tunnel import (
     Seen,
     judge,
 )
-from support.connectors import HOSTNAME, OTHER, TUNNEL, Running, answers, connector
+from support.connectors import HOSTNAME, OTHER, TOKEN, TUNNEL, Running, answers, connector
 from support.http_faults import faulty
 from support.postgres import free_port
 
@@ -73,6 +75,7 @@ class Stack:
         self.port = free_port()
         self.config = folder / "config.yml"
         self.log: Sequence[str] = ()
+        self.sockets: SocketReader = SystemSockets()
         self.write(f"http://127.0.0.1:{self.port}")
         (folder / f"{TUNNEL}.json").write_text(json.dumps({"TunnelID": TUNNEL}))
 
@@ -107,7 +110,7 @@ class Stack:
         world = World(
             found,
             own,
-            SystemSockets(),
+            self.sockets,
             self.http,
             program,
             lambda: self.log,
@@ -245,6 +248,32 @@ async def test_a_frozen_one(stack: Stack) -> None:
     assert f"ps -o pid,stat,etime,args -p {running.pid}" in failed.next_steps[1]
     verdict = judge(local, UNASKED, HOSTNAME)
     assert (verdict.row.reason, verdict.row.restart) == (Reason.TUNNEL_HUNG, Restart.ONCE)
+
+
+class Hidden:
+    """The sockets as a user sees them who may not look into another one's process."""
+
+    def __init__(self) -> None:
+        self._system = SystemSockets()
+
+    def listeners(self, port: int, likely: Collection[int] = ()) -> Sequence[Listener]:
+        return [replace(one, pids=frozenset(), owner=None) for one in self._system.listeners(port)]
+
+    def ports_of(self, pids: Collection[int]) -> Sequence[Listener]:
+        return []
+
+
+@pytest.mark.parametrize(("before", "state"), [(0.2, Metrics.ANSWERS), (7.0, Metrics.NONE)])
+async def test_another_users_process(before: float, state: Metrics, stack: Stack) -> None:
+    """Its socket cannot be seen; what answers at its address counts when it was started at that very moment."""
+    stack.sockets = Hidden()
+    port = free_port()
+    told = answers(metrics=f"process_start_time_seconds {time.time() - before:.2f}\n")
+    words = ("tunnel", "--metrics", f"127.0.0.1:{port}", "--config", str(stack.config), "run")
+    with stack.runs(told, *words, port=port) as running:
+        local = await stack.look(running)
+    assert local.metrics.state is state, local.metrics
+    assert ("sudo flawless tunnel status" in repr(local.metrics)) is (state is Metrics.NONE)
 
 
 # --- which tunnel ----------------------------------------------------------------------------------------------------
@@ -395,6 +424,19 @@ async def test_no_rule(live: list[dict[str, str]], stack: Stack) -> None:
     failed = failure(local.route, Reason.TUNNEL_NO_RULE, HOSTNAME)
     assert f"  service: http://127.0.0.1:{stack.port}" in failed.next_steps
     assert local.origin.state is Origin.UNKNOWN
+
+
+async def test_rules_that_are_still_to_come(stack: Stack) -> None:
+    """With a token they come a moment after the connection: until then nothing is said of them."""
+    environment = {"TUNNEL_TOKEN": TOKEN}
+    early = answers(rules=[{"service": "http_status:503"}])
+    with stack.runs(early, "tunnel", "run", environment=environment) as running:
+        local = await stack.look(running)
+    assert (local.route.state, local.origin.state) == (Route.UNKNOWN, Origin.UNKNOWN)
+    with stack.runs(answers(version=0), "tunnel", "run", environment=environment) as running:
+        local = await stack.look(running)
+    assert local.route.state is Route.NO_RULE
+    assert local.kind.state is Kind.EXPECTED
 
 
 async def test_an_older_version_says_no_rules(stack: Stack) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Book:
 
     opened: list[Mapping[str, Any]] = field(default_factory=list)
     resolved: list[str] = field(default_factory=list)
+    warned: list[Mapping[str, Any]] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     error: Exception | None = None
     drained: int = 0
 
@@ -43,10 +45,15 @@ class Book:
         self.opened.append(failure)
         return "0193"
 
-    def resolve_for(self, deploy_id: str) -> None:
+    def warn_for(self, outcome: Mapping[str, Any], deploy_id: str) -> str | None:
+        self.warned.append(outcome)
+        return f"{len(self.warned):04}"
+
+    def resolve_for(self, deploy_id: str, but: Collection[str] = ()) -> None:
         if self.error is not None:
             raise self.error
         self.resolved.append(deploy_id)
+        self.kept += but
 
     async def drain(self, limit: float) -> int:
         self.drained += 1

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from flawless.checks.routing import Routed, View
+from flawless.core.budget import Spent
 from flawless.core.check import Failed, Finding, Outcome, Passed, Skipped
+from flawless.core.errors import CommandFailed
 from flawless.core.event import Asked
 from flawless.core.reason import Reason
-from flawless.core.service import ChangeAction, Ordered
+from flawless.core.service import ChangeAction
 from flawless.core.tunnel import (
     Configuration,
     Connection,
@@ -32,6 +35,7 @@ from flawless.core.tunnel import (
 from flawless.deploy.run import Run
 from flawless.deploy.services import Group
 from flawless.deploy.steps.tunnel import CONFIRMING, REGISTERING, Tunnel, VerifyTunnel
+from flawless.recovery import Rule
 from support.kept import FakeKeeper, Stage, up
 
 pytestmark = pytest.mark.anyio
@@ -50,10 +54,13 @@ class World:
     stage: Stage
     seen: Callable[[float], Mapping[str, Any]]
     foreigner: str | None = None
-    refuses: bool = False
-    restarts: list[float] = field(default_factory=list)
+    command: CommandFailed | None = None
     has_tunnel: bool = True
     name: str = "tunnel"
+
+    def __post_init__(self) -> None:
+        self.ledger = FakeLedger(self.stage)
+        self.rule = Rule(1, 300.0, Reason.TUNNEL_RESTART_REFUSED, "flawless tunnel restart")
 
     @property
     def now(self) -> float:
@@ -65,18 +72,48 @@ class World:
         }
         outside = Outside(seen.pop("name"), seen.pop("public"))
         finding = Finding("public.reachable:x", "it answers", Passed(), 0.0)
-        return View(Local(**seen) if self.has_tunnel else None, outside, [finding])
+        return View(Local(**seen, pid=self.pid) if self.has_tunnel else None, outside, [finding])
 
     async def foreign(self) -> str | None:
         return self.foreigner
 
-    async def restart(self, group: Group, *, ours: bool) -> Ordered:
-        if self.refuses:
-            return Ordered("the budget is spent", taken=False)
-        self.restarts.append(self.now)
-        if ours:
-            await group.restart(self.name)
-        return Ordered("restarted once", taken=True)
+    async def incarnation(self) -> str | None:
+        return self.identify(self.pid)
+
+    def identify(self, pid: int | None) -> str | None:
+        return f"pid {pid}"
+
+    async def restart_foreign(self) -> None:
+        if self.command is not None:
+            raise self.command
+
+    @property
+    def pid(self) -> int:
+        """Another one after each restart."""
+        return 7 + len(self.ledger.charged)
+
+    @property
+    def restarts(self) -> list[float]:
+        return self.ledger.charged
+
+
+@dataclass
+class FakeLedger:
+    """The lock and the budget, in memory (recovery.Ledger). `charged`: at which second each restart was."""
+
+    stage: Stage
+    before: tuple[float, ...] = ()
+    charged: list[float] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def held(self, limit: float) -> AsyncIterator[None]:
+        yield
+
+    def spent(self) -> Spent:
+        return Spent(self.before)
+
+    def charge(self, restarts: Sequence[float]) -> None:
+        self.charged.append(self.stage.clock.monotonic() - 1000.0)
 
 
 GOOD: Mapping[str, Any] = {
@@ -158,7 +195,7 @@ async def test_one_that_somebody_else_runs_is_verified_and_left_alone(stage: Sta
 async def test_what_a_restart_can_cure_is_restarted_once(stage: Stage, action: ChangeAction, after: float) -> None:
     """A new one is given the time it takes to register; an old one would wait for minutes by itself."""
     ours(stage, action)
-    world = World(stage, lambda now: {} if world.restarts and now > world.restarts[0] else BROKEN)
+    world = World(stage, lambda now: {} if world.ledger.charged else BROKEN)
     assert await verified(world) == Passed()
     [at] = world.restarts
     assert at == pytest.approx(after, abs=0.5)
@@ -173,16 +210,34 @@ async def test_what_is_no_better_after_the_restart_fails_and_is_not_restarted_ag
     assert reason_of(outcome) is Reason.TUNNEL_NOT_CONNECTED
     assert len(world.restarts) == 1
     assert isinstance(outcome, Failed)
-    assert "restarted once" in outcome.evidence[-1]
+    assert "restarted tunnel (1 of 1 within 300 s)" in outcome.evidence[-1]
 
 
 async def test_a_restart_that_is_refused_ends_the_wait(stage: Stage) -> None:
     """The budget of restarts is everybody's: it says so, and that stands in the evidence."""
     ours(stage)
-    outcome = await verified(World(stage, lambda now: BROKEN, refuses=True))
+    world = World(stage, lambda now: BROKEN)
+    world.ledger.before = (stage.clock.now().timestamp(),)
+    outcome = await verified(world)
     assert reason_of(outcome) is Reason.TUNNEL_NOT_CONNECTED
     assert isinstance(outcome, Failed)
-    assert outcome.evidence[-1] == "the budget is spent"
+    assert "1 restarts within 300 s are enough" in "\n".join(outcome.evidence)
+    assert world.restarts == []
+
+
+async def test_one_that_somebody_else_runs_is_restarted_by_the_manifests_command_alone(stage: Stage) -> None:
+    """With one it is; without one the failure says that nobody here may."""
+    ours(stage)
+    seen = {**BROKEN, "process": Process.FOREIGN}
+    world = World(
+        stage, lambda now: {"process": Process.FOREIGN} if world.restarts else seen, foreigner="pid 7 runs it"
+    )
+    assert await verified(world) == Passed()
+    assert (len(world.restarts), stage.orders) == (1, [])
+    refusing = World(stage, lambda now: seen, foreigner="pid 7 runs it", command=CommandFailed("no [tunnel] restart"))
+    outcome = await verified(refusing)
+    assert isinstance(outcome, Failed)
+    assert outcome.evidence[-1] == "no [tunnel] restart"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from support.memory_group import memory_group
 from support.stacks import stack
 
-__all__ = ["stack"]
+__all__ = ["memory_group", "stack"]

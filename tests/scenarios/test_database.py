@@ -250,6 +250,23 @@ def test_who_holds_the_migration_lock_is_named(stack: Stack, database_url: str) 
     check_untouched(stack)
 
 
+def test_a_lock_that_keeps_the_tool_waiting_is_named(stack: Stack, database_url: str) -> None:
+    """MIGRATE_LOCKED with who holds the table; no statement of the tool queues for longer than lock_timeout."""
+    asyncio.run(execute(database_url, "CREATE TABLE users (id int)"))
+    declare(stack, database_url)
+    migrations(stack, "execute('ALTER TABLE users ADD COLUMN age int')", "print('001_age')")
+    stack.timeouts(migrate="8s")
+    with holding(database_url, "BEGIN; LOCK TABLE users") as pid:
+        assert stack.deploy().exit_code == 1
+    failure = stack.failure()
+    assert failure["code"] == "MIGRATE_LOCKED"
+    said = " ".join([failure["cause"], *failure["evidence"], *failure["next_steps"]])
+    assert str(pid) in said
+    assert "night-batch" in said
+    assert "LOCK TABLE users" in said
+    check_untouched(stack)
+
+
 def test_a_migration_tool_that_hangs_is_ended_as_a_tree(stack: Stack, database_url: str) -> None:
     """MIGRATE_TIMEOUT; the tool ignored SIGTERM and had a child in a session of its own, and both are gone."""
     declare(stack, database_url)
@@ -322,24 +339,16 @@ def test_a_migration_tool_that_is_not_supported_yet_is_said_so(stack: Stack, dat
 
 
 def test_what_is_declared_and_not_supported_yet_makes_the_deploy_partial(stack: Stack) -> None:
-    """A tunnel and an external interface: SKIP with the reason, exit 2, and the release serves."""
+    """Metrics and notifications: SKIP with the reason, exit 2, and the release serves; what is disabled is said."""
     stack.backend()
-    rules = "ingress: [{service: 'http://127.0.0.1:3001'}]"
-    (stack.folder / "tunnel.yml").write_text(f"tunnel: shop\ntoken-file: token\n{rules}\n")
-    stack.environment["STRIPE_KEY"] = "sk_test_4eC39HqLyjWDarjtT1zdp7dc"
-    stack.manifest["tunnel"] = {
-        "provider": "cloudflared",
-        "hostname": "app.example.org",
-        "command": [sys.executable],
-        "config": str(stack.folder / "tunnel.yml"),
-    }
+    stack.manifest["metrics"] = {"listen": f"127.0.0.1:{stack.port('metrics')}"}
+    stack.manifest["notify"] = {"urls": ["json://127.0.0.1"]}
     stack.manifest["external"] = {
-        "stripe": {"key": "${STRIPE_KEY}"},
         "openai": {"enabled": False, "reason": "not bought yet", "key": "x"},
     }
     done = stack.deploy()
     assert done.exit_code == 2, done.output
-    check_partial(stack, {"tunnel.routing", "external.stripe"})
+    check_partial(stack, {"notify.sent", "metrics.served"})
     skips = {check["id"]: check["evidence"] for check in skipped(stack)}
     assert any("not bought yet" in line for line in skips["external.openai"])
     assert stack.is_served("backend")
@@ -418,6 +427,17 @@ UndoStack.push = lambda self, sentence, action: "embedded" in sentence or push(s
 """
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "state"),
+    [("crowded", "DB_TOO_MANY_CONNECTIONS", "53300"), ("booting", "DB_STARTING", "57P03")],
+)
+def test_without_its_line_what_a_server_says_would_be_any_error(
+    stack: Stack, database_url: str, fault: str, code: str, state: str
+) -> None:
+    with failing(stack, forgetting("BY_STATE", f"'{state}'"), told=f"'DB_ERROR' == '{code}'"):
+        test_a_server_that_lets_nobody_in_yet_is_waited_for_and_then_named(stack, database_url, fault, code)
+
+
 def test_without_the_gate_the_services_would_be_started(stack: Stack, database_url: str) -> None:
     with failing(stack, NO_GATE, told="'SUCCESS' != 'DB_VALIDATE'"):
         test_when_the_gate_fails_nothing_else_is_started(stack, database_url, "DB_REFUSED")
@@ -472,6 +492,12 @@ from flawless.adapters.migrations.session import Session
 async def try_lock(self): return True
 Session.try_lock = try_lock
 """
+UNWATCHED = """
+from flawless.adapters.migrations import migrator
+from flawless.adapters.migrations.watch import Watch
+async def look(self): return None
+Watch.look, migrator._LOCK_WORDS = look, ()
+"""
 NAMELESS = """
 from flawless.adapters.migrations.session import Session
 async def lock_holders(self): return ()
@@ -484,6 +510,7 @@ NO_TABLES = NOT_ASKED.format("database", "TablesPresent")
 MIGRATIONS_WITHOUT: dict[str, tuple[Callable[[Stack, str], None], str, str]] = {
     "a look behind the tool": (test_a_migration_that_fails_leaves_the_services_alone, TRUSTING, "0 == 1"),
     "the lock": (test_who_holds_the_migration_lock_is_named, UNLOCKED, "'MIGRATE_LOCKED'"),
+    "the watch": (test_a_lock_that_keeps_the_tool_waiting_is_named, UNWATCHED, "'MIGRATE_LOCKED'"),
     "the holder": (test_who_holds_the_migration_lock_is_named, NAMELESS, "the holder was gone"),
     "the required tables": (test_a_table_that_is_not_there_after_the_migrations_is_named, NO_TABLES, "0 == 1"),
     "what was there before": (

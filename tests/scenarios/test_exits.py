@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from support.memory_group import entering, memory_group
+from support.memory_group import entering
 from support.mutants import failing, failing_with
 from support.stacks import Stack
 from support.verdicts import assert_failed, assert_gone, assert_never_started
@@ -64,21 +67,34 @@ def test_signal_9_from_nobody_names_memory_as_a_possible_cause(stack: Stack) -> 
     assert_gone(stack, "backend")
 
 
-def test_killed_by_the_kernel_for_memory_is_named_so(stack: Stack) -> None:
+def test_killed_by_the_kernel_for_memory_is_named_so(memory_group: Path, stack: Stack) -> None:
     """SERVICE_OOM, because the control group says so: the signal alone could be anybody's."""
     stack.service("backend", command=[sys.executable, "-I", "-S", "-u", "-c", _GREEDY])
-    with memory_group(256_000_000) as group:
-        done = stack.deploy(mutation=entering(group))
 
-        report = assert_failed(stack, done, "SERVICE_OOM", "backend", "signal 9", "killed by the kernel for memory")
-        assert report["log_tail"]["backend"] == ["loading everything"]
-        assert_gone(stack, "backend")
+    done = stack.deploy(mutation=entering(memory_group))
+
+    report = assert_failed(stack, done, "SERVICE_OOM", "backend", "signal 9", "killed by the kernel for memory")
+    assert report["log_tail"]["backend"] == ["loading everything"]
+    assert_gone(stack, "backend")
 
 
-def test_without_the_word_of_the_kernel_it_would_be_a_signal_like_any_other(stack: Stack) -> None:
+def test_without_the_word_of_the_kernel_it_would_be_a_signal_like_any_other(memory_group: Path, stack: Stack) -> None:
     unread = ('        return int(counts["oom_kill"])\n', "        return None\n")
     with failing_with(stack, "adapters/keeper/memory.py", unread, told="'SERVICE_EXITED'"):
-        test_killed_by_the_kernel_for_memory_is_named_so(stack)
+        test_killed_by_the_kernel_for_memory_is_named_so(memory_group, stack)
+
+
+def test_what_the_kernel_did_to_another_is_not_said_of_a_service(memory_group: Path, stack: Stack) -> None:
+    """A neighbour in the same group was killed for memory before this release was started: that was not its end."""
+    stack.service("backend")
+    assert stack.deploy(mutation=entering(memory_group)).exit_code == 0
+    greedy = f"{entering(memory_group)}\n{_GREEDY}"
+    killed = subprocess.run([sys.executable, "-I", "-S", "-c", greedy], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+
+    stack.service("backend", "signal=9")
+
+    assert_failed(stack, stack.deploy(), "SERVICE_EXITED", "signal 9", "possibly memory")
 
 
 _GREEDY: Final = """

@@ -1,4 +1,4 @@
-"""Who holds the port: a stranger, our own earlier release, or what a killed wrapper left behind. FAILURES 9-13."""
+"""Who holds the port: a stranger, our own earlier release, or what a killed wrapper left behind. FAILURES 9-13, 64."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from support.mutants import failing, failing_with
 from support.stacks import FAULTY, Stack, can_connect, lives, until
+from support.strangers import stranger
 from support.verdicts import assert_failed, assert_never_started
 
 
@@ -27,6 +28,21 @@ def test_a_stranger_on_the_port_stops_the_deploy_before_anything_starts(stack: S
     assert f"kill {stranger.pid}" in str(report["failure"]["next_steps"])
     assert report["failure"]["phase"] == "PRECHECK"
     assert stranger.is_running()
+    assert_never_started(stack, "backend")
+
+
+def test_what_another_supervisor_looks_after_is_left_to_it(stack: Stack) -> None:
+    """SERVICE_OWNED_ELSEWHERE: killed, it would be started again; so PM2's own word is told, and nothing is touched."""
+    stack.backend()
+    pm2 = ("bash", "-c", 'exec -a "PM2 v6.0.5: God Daemon (/root/.pm2)" bash -c \'"$@"; true\' pm2 "$@"', "pm2")
+    charge = {"name": "shop-api", "pm_id": "0"}
+    with stranger("127.0.0.1", stack.port("backend"), prefix=pm2, environment=charge) as daemon:
+        report = assert_failed(
+            stack, stack.deploy(), "SERVICE_OWNED_ELSEWHERE", "PM2", "shop-api", str(daemon), rollback="not needed"
+        )
+        assert lives(daemon)
+        assert can_connect(stack.port("backend"))
+    assert "pm2 delete shop-api" in str(report["failure"]["next_steps"])
     assert_never_started(stack, "backend")
 
 
@@ -167,6 +183,9 @@ from flawless.checks import ports
 async def own(self): return {}
 ports.PortTable.own = own
 """
+_NOBODY_LOOKS_AFTER_IT: Final = (
+    "from flawless.adapters import supervision\nsupervision._by_ancestors = lambda pid: None"
+)
 _NO_ORPHANS: Final = "from flawless.adapters.services import KeptService\nKeptService._printing = lambda self: []"
 
 
@@ -192,3 +211,9 @@ def test_a_keeper_that_sees_its_child_alone_would_leave_the_grandchild(stack: St
     blind = ("        if _has_children():\n", "        if False:\n")
     with failing_with(stack, "adapters/keeper/child.py", blind, told=r"assert not \[\d+\]"):
         test_the_grandchild_of_a_killed_wrapper_goes_with_it(stack)
+
+
+def test_without_its_ancestors_what_pm2_looks_after_would_be_to_be_killed(stack: Stack) -> None:
+    """In vain: PM2 would start it again."""
+    with failing(stack, _NOBODY_LOOKS_AFTER_IT, told="PORT_HELD_FOREIGN"):
+        test_what_another_supervisor_looks_after_is_left_to_it(stack)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from support.mutants import failing
 from support.stacks import Stack, lives, until
 from support.verdicts import assert_failed, assert_gone
 
@@ -215,6 +216,19 @@ def deaf(argv, **options):
     return begun([*before, folder], **options)
 client.subprocess.Popen = deaf
 """
+
+
+_NO_ADOPTION: Final = """
+from flawless.deploy.services import Group
+async def adopted(self, name, orphan): return None
+Group._adopted = adopted
+"""
+
+
+def test_without_adoption_a_killed_keeper_would_cost_the_process(stack: Stack) -> None:
+    """It would be replaced: still one copy, but another one."""
+    with failing(stack, _NO_ADOPTION, told=r"assert \d+ == \d+"):
+        test_a_killed_keeper_loses_neither_the_service_nor_a_second_copy(stack)
 
 
 def test_everything_killed_at_once_is_brought_up_again(stack: Stack) -> None:

@@ -112,6 +112,17 @@ def test_a_database_whose_project_was_deleted_is_shown_and_removed(clusters: Clu
     clusters.of("kept", "stop")
 
 
+def test_a_database_whose_state_was_deleted_belongs_to_its_project_still(clusters: Clusters) -> None:
+    """Without `.flawless` it is no orphan, and the project's own removal finds it where it must be."""
+    home = clusters.stopped("kept")
+    shutil.rmtree(clusters.stack.folder / "kept/.flawless")
+
+    assert clusters.orphans()["removed"] == []
+    clusters.of("kept", "remove", "-y")
+
+    assert not home.exists()
+
+
 def test_what_may_still_be_somebodys_is_left_and_said(clusters: Clusters) -> None:
     """A running server, a cluster of which nobody noted whose it is, a disk that is not there: each with its reason."""
     running, unknown, unmounted = clusters.started("running"), clusters.stopped("unknown"), clusters.stopped("far")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from flawless.core.connector import Connector
 TUNNEL: Final = "11111111-2222-4333-8444-555555555555"
 OTHER: Final = "99999999-8888-4777-8666-555555555555"
 HOSTNAME: Final = "app.example.org"
+TOKEN: Final = base64.b64encode(json.dumps({"a": "account", "s": "c2VjcmV0", "t": TUNNEL}).encode()).decode()
 
 PROGRAM: Final = """
 import json, os, socket, sys
@@ -40,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 if answers:
-    server = Server((os.environ["HOST"], 0), Handler)
+    server = Server((os.environ["HOST"], int(os.environ["PORT"])), Handler)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 print(0, flush=True)
@@ -81,6 +83,7 @@ def connector(
     environment: Mapping[str, str] | None = None,
     name: str = "cloudflared",
     host: str = "127.0.0.1",
+    port: int = 0,
 ) -> Iterator[Running]:
     """Runs `cloudflared ARGUMENTS`, which is gone afterwards. `told`: its answers; without any it listens nowhere."""
     program = folder / name
@@ -90,7 +93,7 @@ def connector(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=folder,
-        env={"HOME": str(folder), "ANSWERS": json.dumps(told), "HOST": host, **(environment or {})},
+        env={"HOME": str(folder), "ANSWERS": json.dumps(told), "HOST": host, "PORT": str(port), **(environment or {})},
         text=True,
     )
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,20 +12,26 @@ import pytest
 
 from support.stacks import until
 
+LIMIT: Final = 256_000_000
+"""Bytes: a command and its keepers need a third of it."""
+
 _LEGACY: Final = Path("/sys/fs/cgroup/memory")
 _UNIFIED: Final = Path("/sys/fs/cgroup")
 
 
-@contextmanager
-def memory_group(limit: int) -> Iterator[Path]:
-    """Whoever enters its `cgroup.procs` has, with all its children, no more than `limit` bytes and no swap."""
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """Whoever enters its `cgroup.procs` has, with all its children, no more than `LIMIT` and no swap.
+
+    To be asked for before a stack that enters it, which then leaves first.
+    """
     folder = (_LEGACY if _LEGACY.is_dir() else _UNIFIED) / f"flawless-test-{os.getpid()}"
     try:
         folder.mkdir()
     except OSError as error:
         pytest.skip(f"no control group may be made here: {error.strerror}")
     try:
-        if not _is_limited(folder, limit):
+        if not _is_limited(folder, LIMIT):
             pytest.skip("the memory of a control group cannot be limited here")
         yield folder
     finally:

@@ -85,11 +85,13 @@ async def run(
     keep_lines: int = 50,
     on_line: Callable[[str], None] | None = None,
     on_start: Callable[[int], None] | None = None,
+    leaves: bool = False,
 ) -> Completed:
     """Runs `command` for at most `limit` seconds and comes back when its whole tree is gone.
 
-    `on_line` hears every line; `on_start` the pid whose descendants are the tool. Raises CommandFailed: TOOL_MISSING
-    when the program or its directory is not there.
+    `leaves`: what it leaves running when it ends by itself stays; that is what it was run for. `on_line` hears every
+    line; `on_start` the pid whose descendants are the tool. Raises CommandFailed: TOOL_MISSING when the program or its
+    directory is not there.
     """
     program = find_program(command)
     started = time.perf_counter()
@@ -99,7 +101,7 @@ async def run(
     try:
         if on_start is not None:
             on_start(guarded.pid)
-        guarded.order(command, program)
+        guarded.order(command, program, leaves=leaves)
         async with asyncio.timeout(limit):
             await guarded.ended.wait()
     except TimeoutError:
@@ -208,13 +210,14 @@ class _Run(asyncio.SubprocessProtocol):
         assert pid is not None
         return pid
 
-    def order(self, command: Command, program: Path) -> None:
+    def order(self, command: Command, program: Path, *, leaves: bool) -> None:
         order = {
             "program": str(program),
             "argv": command.argv,
             "directory": str(command.directory),
             "environment": dict(command.environment),
             "grace": GRACE,
+            "leaves": leaves,
         }
         self._control().write(json.dumps(order).encode() + b"\n")
 

@@ -1,10 +1,11 @@
 """The guard: a small program that runs one tool, and sees to it that the tool does not outlive whoever asked for it.
 
 It reads one line of JSON from its standard input: argv, the program's path, the directory, the environment, the grace
-in seconds. Secrets reach it this way only, never through an argument. When the pipe ends (Flawless was killed, or has
-had enough) or the tool ends, the guard ends what is left of the tree: SIGTERM, the grace, SIGKILL. As child subreaper
-it becomes the parent of every orphan below it, so a grandchild in a session of its own does not get away. What happened
-goes to standard error as JSON lines.
+in seconds, and whether what the tool leaves running, once it has ended by itself, is meant to stay. Secrets reach it
+this way only, never through an argument. When the pipe ends (Flawless was killed, or has had enough) or the tool ends,
+the guard ends what is left of the tree: SIGTERM, the grace, SIGKILL. As child subreaper it becomes the parent of every
+orphan below it, so a grandchild in a session of its own does not get away. What happened goes to standard error as
+JSON lines.
 
 Standard library only, POSIX only. Where the system has no subreaper (macOS), a grandchild that both left the session
 and lost its parent cannot be followed.
@@ -84,7 +85,7 @@ class _Guard:
         self._tell({"started": self._pid})
         while self._status is None and not self._is_told_to_end():
             self._reap()
-        left = self._end_all()
+        left = [] if self._status is not None and self._order["leaves"] else self._end_all()
         self._tell({"status": self._status, "left": left})
 
     def _tell(self, record: dict[str, Any]) -> None:

@@ -58,6 +58,10 @@ class LocalHttp:
         if self._client is None:
             self._client = asyncio.ensure_future(asyncio.to_thread(self._made))
 
+    async def ready(self) -> None:
+        """Returns when the library is loaded: it is no part of the limit of a request."""
+        await self._opened()
+
     async def _opened(self) -> Any:
         self.prepare()
         assert self._client is not None

@@ -36,6 +36,7 @@ class Occasion(StrEnum):
 
     PREFLIGHT = "preflight"
     GATE = "gate"
+    MEANWHILE = "meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Entry:
 
 _PREFLIGHT: Final = (Occasion.PREFLIGHT,)
 _GATE: Final = (Occasion.GATE,)
+_MEANWHILE: Final = (Occasion.MEANWHILE,)
 
 CATALOG: Final = (
     Entry(
@@ -163,6 +165,38 @@ CATALOG: Final = (
         _GATE,
         "Every readiness probe, again and again for timeouts.stable; a second fall is flapping.",
     ),
+    Entry("tunnel.process", "cloudflared runs", _GATE, "Which process carries the tunnel, who started it, since when."),
+    Entry(
+        "tunnel.metrics",
+        "cloudflared's metrics port answers",
+        _GATE,
+        "At the address of that very process; one that accepts and never answers is frozen.",
+    ),
+    Entry(
+        "tunnel.identity",
+        "cloudflared carries the tunnel that the manifest means",
+        _GATE,
+        "The id in /diag/tunnel against that of the token, of the file or of external.cloudflare.tunnel.",
+    ),
+    Entry(
+        "tunnel.connected",
+        "cloudflared is connected to the edge",
+        _GATE,
+        "/ready; registrations that the edge has refused are told apart from a way that is closed.",
+    ),
+    Entry(
+        "tunnel.current",
+        "cloudflared runs with its configuration as it is on disk",
+        _GATE,
+        "The file's time against the start of the process: it is read once.",
+    ),
+    Entry(
+        "tunnel.route",
+        "the live rule for the public name leads to this stack",
+        _GATE,
+        "/config: the first rule that matches names an address at which a service of the manifest listens.",
+    ),
+    Entry("tunnel.origin", "the address that the rule names answers", _GATE, "Asked at that very address."),
     Entry(
         "public.resolves",
         "the public name is found in DNS",
@@ -175,6 +209,56 @@ CATALOG: Final = (
         _GATE,
         "public.requests to each host, never from a cache: whose each answer is, its status and JSON, the certificate, "
         "the page's own scripts and styles.",
+    ),
+    Entry(
+        "tunnel.routing",
+        "the public name leads to this release",
+        _GATE,
+        "All observations of the tunnel and of the public name, taken together to one verdict (docs/tunnel.md).",
+    ),
+    Entry(
+        "public.routing",
+        "the public name leads to this release",
+        _GATE,
+        "The same without a tunnel: what the public name shows.",
+    ),
+    Entry(
+        "external.stripe",
+        "Stripe accepts the key",
+        _MEANWHILE,
+        "Reads the account, or the balance where a restricted key may not see that; its mode against base_url.",
+    ),
+    Entry(
+        "external.webhook",
+        "Stripe sends its events to this stack",
+        _MEANWHILE,
+        "With a webhook_secret and a public address: an enabled endpoint leads there. A warning when none does; "
+        "skipped for a key that may not see endpoints.",
+    ),
+    Entry(
+        "external.openai",
+        "OpenAI accepts the key",
+        _MEANWHILE,
+        "Reads the list of models, for the organization and the project of the manifest. No model is asked.",
+    ),
+    Entry(
+        "external.cloudflare",
+        "Cloudflare accepts the token",
+        _MEANWHILE,
+        "The token is active, a user's or the account's; one that ends within 14 days is a warning.",
+    ),
+    Entry(
+        "external.tunnel",
+        "Cloudflare sees the tunnel connected",
+        _MEANWHILE,
+        "With external.cloudflare.account and tunnel: the API's own view. Asked again at the end where the tunnel was "
+        "not connected yet.",
+    ),
+    Entry(
+        "external.dns",
+        "the public name leads to the tunnel",
+        _MEANWHILE,
+        "With external.cloudflare.tunnel: the record of tunnel.hostname is a proxied CNAME to it.",
     ),
 )
 """Every kind of check, in the order in which a deploy asks."""

@@ -26,6 +26,7 @@ LEAST: Final = 4_000_000
 """Bytes: below, the first log lines of a deploy fill the disk."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 _MAGIC: Final = frozenset("*?[")
 
@@ -108,6 +109,9 @@ class FolderWritable:
         if error.errno in _FULL:
             full = f"the disk of {folder} is full"
             return self._failed(Reason.DISK_FULL, full, said, f"make room: df -h {place}; df -i {place}")
+        if error.errno in _LIMITS:
+            nothing = f"whether {folder} is writable cannot be seen: nothing is left to open a file with"
+            return self._failed(Reason.HOST_LIMITS, nothing, said, "raise the limit: ulimit -n 4096")
         missing = () if there == folder else (f"{folder} does not exist and cannot be created",)
         step = {
             errno.EROFS: f"see how it is mounted: findmnt -T {place}",

@@ -283,9 +283,9 @@ class KeyModeRight:
     optional = False
 
     async def ask(self, limit: float) -> Outcome:  # noqa: ARG002 - what is asked for is at hand
-        address = self._address()
-        wrong = [one for one in self._keys() if (_mode(one) == "test") == (address is not None and address.is_public)]
-        if address is None or not wrong or address.is_unknown:
+        address = address_of_users(self.manifest)
+        wrong = [one for one in self._keys() if address is not None and is_misplaced(_mode(one), address)]
+        if address is None or not wrong:
             return Passed()
         mode, other = ("test", "live") if address.is_public else ("live", "test")
         where = "a production address" if address.is_public else "an address of this machine alone"
@@ -303,15 +303,6 @@ class KeyModeRight:
         names = {"STRIPE_SECRET_KEY", "STRIPE_API_KEY"}
         keys = [one for one in real(self.manifest) if one.path == "external.stripe.key" or one.name in names]
         return [one for one in keys if _mode(one)]
-
-    def _address(self) -> Address | None:
-        """Where users are; None when it cannot be told, as with a public name in front of a loopback base_url."""
-        settings = self.manifest.settings
-        variable = self.manifest.variables.get("BASE_URL")
-        text = settings.base_url or (variable.reveal() if variable else "")
-        address = Address.of(text, self.manifest.environment)
-        fronted = settings.public is not None or (settings.tunnel is not None and settings.tunnel.hostname)
-        return None if address is None or (address.is_local and fronted) else address
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +353,21 @@ class Address:
             return None
         production = (environment or "").lower() in _PRODUCTION_NAMES
         return cls(host, parts.scheme == "https" and production and _is_public(host), _is_loopback(host))
+
+
+def address_of_users(manifest: Manifest) -> Address | None:
+    """Where users are; None when it cannot be told, as with a public name in front of a loopback base_url."""
+    settings = manifest.settings
+    variable = manifest.variables.get("BASE_URL")
+    text = settings.base_url or (variable.reveal() if variable else "")
+    address = Address.of(text, manifest.environment)
+    fronted = settings.public is not None or (settings.tunnel is not None and settings.tunnel.hostname)
+    return None if address is None or (address.is_local and fronted) else address
+
+
+def is_misplaced(mode: str, address: Address) -> bool:
+    """A test key where the public is, or a live one on this machine alone; what is neither is not judged."""
+    return bool(mode) and not address.is_unknown and (mode == "test") == address.is_public
 
 
 def _is_public(host: str) -> bool:

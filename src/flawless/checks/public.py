@@ -139,7 +139,7 @@ class PublicReachable:
     site: Site
     local: Local
     clock: Clock
-    requests: int = 120
+    requests: int = 60
     through_tunnel: bool = False
     resolve: Mapping[str, str] = field(default_factory=dict)
     distrusted: set[str] = field(default_factory=set)
@@ -163,7 +163,7 @@ class PublicReachable:
         return parts.port or (443 if parts.scheme == "https" else 80)
 
     async def ask(self, limit: float) -> Outcome:
-        """The more time, the more is asked: 120 requests take some seconds, and fewer than 20 prove nothing."""
+        """The more time, the more is asked: 60 requests take some seconds, and fewer than 20 prove nothing."""
         return (await self.look(limit)).outcome
 
     async def look(self, limit: float) -> Seen[Public]:

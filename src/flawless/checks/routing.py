@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from flawless.core.check import Failed, Finding, Outcome, Passed
+from flawless.core.check import Concern, Failed, Finding, Outcome, Passed
 from flawless.core.tunnel import Local, Outside, Public, Seen, Verdict, judge
 
-ROUTED: Final = "tunnel.routing"
-REACHED: Final = "public.routing"
+OBSERVATIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "configuration": ("tunnel.configured", "cloudflared has what it is started with"),
+    "process": ("tunnel.process", "cloudflared runs"),
+    "metrics": ("tunnel.metrics", "its metrics port answers"),
+    "kind": ("tunnel.identity", "it carries the tunnel that the manifest means"),
+    "connection": ("tunnel.connected", "it is connected to the edge"),
+    "file": ("tunnel.current", "it runs with its configuration as it is on disk"),
+    "route": ("tunnel.route", "its live rule for the public name leads to this stack"),
+    "origin": ("tunnel.origin", "the address that the rule names answers"),
+}
+"""Each observation of this machine, as the check that it is: its id and its claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class Routed:
 
     @property
     def id(self) -> str:
-        return ROUTED if self.has_tunnel else REACHED
+        return "tunnel.routing" if self.has_tunnel else "public.routing"
 
     @property
     def claim(self) -> str:
@@ -50,6 +59,19 @@ class Routed:
         failed = _failed(self.view.outside) if self.verdict is None else self.verdict.failed
         facts = {"tunnel": to_facts(self.view, self.verdict)} if self.verdict else {}
         return replace(failed, facts=facts) if failed else replace(_passed(self.view.outside), facts=facts)
+
+
+def observed(local: Local | None, *, is_proved: bool) -> Iterator[Finding]:
+    """Each observation of this machine by itself. Proof from outside makes what looks wrong here a warning."""
+    for name, (id_, claim) in OBSERVATIONS.items() if local is not None else ():
+        outcome = getattr(local, name).outcome
+        yield Finding(id_, claim, _softened(outcome) if is_proved else outcome, 0.0)
+
+
+def _softened(outcome: Outcome) -> Outcome:
+    if not isinstance(outcome, Failed):
+        return outcome
+    return Passed((outcome.cause, *outcome.evidence), Concern(outcome.reason, outcome.next_steps[0]))
 
 
 def to_facts(view: View, verdict: Verdict | None) -> Mapping[str, Any]:

@@ -7,20 +7,22 @@ cached copy, a wall, a redirect to elsewhere, a certificate that proves nothing,
 A foreign answer is never tolerated: one is proof that the name leads to somebody else, too. So what has to be large is
 the number of answers. What is missed is a second connector that happens to get none of n requests, (1 - share)^n:
 
-    share        n = 20       n = 120
-    1/2          1e-6         8e-37
-    1/4          0.3 %        1e-15
-    1/10         12 %         3.2e-6
+    share        n = 20       n = 60       n = 120
+    1/2          1e-6         9e-19        8e-37
+    1/4          0.3 %        3e-8         1e-15
+    1/10         12 %         0.18 %       3.2e-6
 
-20 would let every eighth gate pass a connector with a tenth of the traffic. So a host is asked 120 times in one look,
-however many checks share them (`[public] requests`), at least 20 each. One foreign answer fails the look; should a gate
-ask again, twice as many answers without one are needed: over the 20 or so attempts of a gate the chance stays below
-(1 - share)^n + 20 (1 - share)^2n, which is the table above again.
+20 would let every eighth gate pass a connector with a tenth of the traffic; 120 begin to look like an attack to what
+stands in front of a site. So a host is asked 60 times in one look, however many checks share them (`[public]
+requests`), at least 20 each; the count of what cloudflared here was handed finds a twin of any share besides
+(`outside`). One foreign answer fails the look; should a gate ask again, twice as many answers without one are needed:
+over the 20 or so attempts of a gate the chance stays below (1 - share)^n + 20 (1 - share)^2n, which is the table above
+again.
 
-Blips are tolerated up to a tenth and one: 13 of 120, 3 of 20. With 4 % of requests lost for a moment a look of 120 has
-more than that in 3.3 of 10,000 cases, one of 20 in 74; then the gate asks again, and three looks in a row fail in 4e-11
-(4e-7) of them. A second connector that loses all it gets (502) is found by the same count from a share of a quarter on
-(but for 9e-5 of the looks); with a tenth or less it cannot be told from a bad line.
+Blips are tolerated up to a tenth and one: 7 of 60, 3 of 20. With 4 % of requests lost for a moment a look of 60 has
+more than that in 26 of 10,000 cases, one of 20 in 74; then the gate asks again, and three looks in a row fail in 2e-8
+(4e-7) of them. A second connector that loses all it gets (502) is found by the same count from a share of a third on
+(but for 1e-4 of the looks); with a tenth or less it cannot be told from a bad line.
 """
 
 from __future__ import annotations

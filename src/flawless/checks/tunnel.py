@@ -33,6 +33,12 @@ _PATHS: Final = ("/ready", "/diag/tunnel", "/config", "/quicktunnel", "/metrics"
 _MOST: Final = 4
 """Sockets of one process that are asked; cloudflared has one, and one more where it serves DNS or a test page."""
 
+_DEFAULT_PORTS: Final = range(20241, 20246)
+"""The first that is free of these, where it was told none."""
+
+_SAME_MOMENT: Final = 1.1
+"""Seconds by which it may be wrong about its own start: it knows the machine's to the second alone."""
+
 _NO_TUNNEL: Final = "00000000-0000-0000-0000-000000000000"
 """What it says before it knows."""
 
@@ -61,7 +67,8 @@ class World:
     """What the observations need of the world.
 
     `connectors`: every cloudflared of this machine, and the given processes of ours. `ours`: the processes of our own
-    tunnel. `program`: where cloudflared is, or CommandFailed. `log`: the last lines that ours has printed.
+    tunnel. `program`: where cloudflared is, or CommandFailed. `log`: the last lines that ours has printed since its
+    start.
     """
 
     connectors: Callable[[Collection[int]], Sequence[Connector]]
@@ -187,14 +194,47 @@ async def _seen(
 async def _read(connector: Connector, world: World, is_ours: bool, limit: float) -> Reading:  # noqa: FBT001 - one call
     ports = await asyncio.to_thread(world.sockets.ports_of, [connector.pid])
     file = await asyncio.to_thread(_file_of, connector)
-    told = (connector.metrics or (file.metrics if file else "")).rpartition(":")[2]
-    likely = [one for one in ports if str(one.port) == told] or list(ports)[:_MOST]
-    addresses = list(dict.fromkeys(_address(one) for one in likely))
-    answers = await asyncio.gather(*(_asked(world.http, address, limit) for address in addresses))
-    found = [(address, one) for address, one in zip(addresses, answers, strict=True) if _is_metrics(one)]
-    silent = [(address, one) for address, one in zip(addresses, answers, strict=True) if _is_silent(one)]
-    address, given = next(iter([*found, *silent]), ("", {}))
+    told = _port_of(connector.metrics or (file.metrics if file else ""))
+    if not ports:
+        address, given = await _hidden(connector, world, [told] if told else _DEFAULT_PORTS, limit)
+        return Reading(connector, is_ours, (), address, given, file)
+    likely = [one for one in ports if one.port == told] or ports[:_MOST]
+    asked = await _all_asked(connector, world.http, likely, limit)
+    found = [one for one in asked if _is_metrics(one[1])] or [one for one in asked if _is_silent(one[1])]
+    address, given = next(iter(found), ("", {}))
     return Reading(connector, is_ours, tuple(ports), address, given, file)
+
+
+async def _hidden(connector: Connector, world: World, ports: Collection[int], limit: float) -> tuple[str, Answers]:
+    """The metrics port of a process whose sockets this user may not see: another user's, a system service's.
+
+    It counts when what answers was started at the very moment at which that process was, and nothing else was.
+    """
+    there = [one for port in ports for one in await asyncio.to_thread(world.sockets.listeners, port) if not one.pids]
+    asked = await _all_asked(connector, world.http, there, limit)
+    same = [one for one in asked if _is_metrics(one[1]) and _is_started_with(connector, one[1])]
+    return same[0] if len(same) == 1 else ("", {})
+
+
+def _is_started_with(connector: Connector, answers: Answers) -> bool:
+    started = Reading(connector, is_ours=False, answers=answers).count("process_start_time_seconds")
+    return abs(started - connector.since) <= _SAME_MOMENT
+
+
+async def _all_asked(
+    connector: Connector, http: Http, listeners: Sequence[Listener], limit: float
+) -> list[tuple[str, Answers]]:
+    addresses = list(dict.fromkeys(_address(one) for one in listeners))
+    # A token says which tunnel it is of; asking for it writes two lines into cloudflared's log each time.
+    is_known = connector.by_token and connector.tunnel
+    paths = [path for path in _PATHS if not (is_known and path == "/diag/tunnel")]
+    answers = await asyncio.gather(*(_asked(http, address, paths, limit) for address in addresses))
+    return list(zip(addresses, answers, strict=True))
+
+
+def _port_of(address: str) -> int | None:
+    port = address.rpartition(":")[2]
+    return int(port) if port.isdecimal() else None
 
 
 def _file_of(connector: Connector) -> ConfigFile | None:
@@ -211,9 +251,9 @@ def _address(listener: Listener) -> str:
     return str(Place(host, listener.port))
 
 
-async def _asked(http: Http, address: str, limit: float) -> Answers:
-    answers = await asyncio.gather(*(_answer(http, f"http://{address}{path}", limit) for path in _PATHS))
-    return dict(zip(_PATHS, answers, strict=True))
+async def _asked(http: Http, address: str, paths: Sequence[str], limit: float) -> Answers:
+    answers = await asyncio.gather(*(_answer(http, f"http://{address}{path}", limit) for path in paths))
+    return dict(zip(paths, answers, strict=True))
 
 
 async def _answer(http: Http, url: str, limit: float) -> Answer | Exception:
@@ -449,6 +489,8 @@ def _met(subject: Reading, tunnel: Tunnel) -> Rule | None:
 def _route(subject: Reading, tunnel: Tunnel, rule: Rule | None, sockets: SocketReader) -> Seen[Route]:
     if subject.rules is None:
         return Seen(Route.UNKNOWN, Skipped("it does not say which rules it runs with"))
+    if subject.connector.by_token and not subject.is_remote:
+        return Seen(Route.UNKNOWN, Skipped("its rules have not come from Cloudflare yet"))
     local = None if subject.is_remote else subject.file
     if rule is None or (rule.is_status and rule.is_catch_all):
         return Seen(Route.NO_RULE, no_rule(tunnel, (_live(subject, rule),), local))

@@ -16,8 +16,10 @@ from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.connector import tunnel_of_token
 from flawless.core.reason import Reason
 from flawless.core.secret import Secret
-from flawless.core.settings import Role, TunnelProvider
+from flawless.core.settings import Role
 from flawless.manifest import Manifest
+from flawless.manifest.tunnel import config_path, hostname
+from flawless.manifest.tunnel import declared as table_of
 
 _SIZE_LIMIT: Final = 64 * 1024
 """Bytes of a configuration file; a real one has a few hundred."""
@@ -57,21 +59,24 @@ class Tunnel:
 
 def declared(manifest: Manifest) -> Tunnel | None:
     """The tunnel of a manifest; None where it declares none."""
-    settings = manifest.settings.tunnel
-    if settings is None or settings.provider is TunnelProvider.NONE:
+    settings = table_of(manifest.settings)
+    if settings is None:
         return None
-    services = manifest.settings.services.values()
-    likely = sorted(
-        (one for one in services if one.role in _ORIGIN_ROLES), key=lambda one: _ORIGIN_ROLES.index(one.role)
-    )
     cloudflare = manifest.settings.external.cloudflare
     return Tunnel(
-        hostname=settings.hostname.strip().lower().rstrip("."),
-        config=None if settings.token else manifest.root / Path(settings.config).expanduser(),
+        hostname=hostname(manifest.settings),
+        config=config_path(settings, manifest.root, manifest.inherited),
         token=settings.token,
         tunnel=cloudflare.tunnel.strip().lower() if cloudflare else "",
-        origins=tuple((one.host, one.port) for one in likely if one.port is not None),
+        origins=origins_of(manifest),
     )
+
+
+def origins_of(manifest: Manifest) -> tuple[tuple[str, int], ...]:
+    """Host and port of the services that may stand behind a public name, the likeliest first."""
+    services = [one for one in manifest.settings.services.values() if one.role in _ORIGIN_ROLES]
+    likely = sorted(services, key=lambda one: _ORIGIN_ROLES.index(one.role))
+    return tuple((one.host, one.port) for one in likely if one.port is not None)
 
 
 @dataclass(frozen=True, slots=True)

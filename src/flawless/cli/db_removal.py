@@ -30,14 +30,14 @@ def remove_own(stack: Stack, flags: Common) -> int:
     """That of the stack we stand in. The lock is held while the question is open: nothing may be started meanwhile."""
     from flawless.wiring.database import ours, remove
 
-    if not stack.state.is_dir():
+    if not stack.state.is_dir() and not ours(stack).homes():
         _tell(flags, [], [], _NEVER)
         return 0
+    question = f"Remove the database of {stack.name} for good?"
     with stack.lock.held("flawless db remove", stack.clock.now()):
         _ensure_still(stack)
         homes = ours(stack).homes()
-        shown = {home: _described(home) for home in homes}
-        if homes and not _agreed(flags, list(shown.values()), f"Remove the database of {stack.name} for good?", ""):
+        if homes and not _agreed(flags, [_described(home) for home in homes], question, "flawless db remove -y"):
             return DECLINED
         asyncio.run(remove(stack))
     _tell(flags, [{"folder": str(home)} for home in homes], [], _NEVER)
@@ -50,8 +50,8 @@ def remove_orphans(flags: Common) -> int:
 
     found = {one: one.obstacle() for one in abandoned()}
     free = [one for one, obstacle in found.items() if obstacle is None]
-    shown = [f"{_described(one.home)}, of {one.project}, which is gone" for one in free]
-    if free and not _agreed(flags, [*shown, _MOVED], f"Remove {len(free)} for good?", " --orphans"):
+    shown = [*(f"{_described(one.home)}, of {one.project}, which is gone" for one in free), _MOVED]
+    if free and not _agreed(flags, shown, f"Remove {len(free)} for good?", "flawless db remove --orphans -y"):
         return DECLINED
     removed = [one for one in free if remove_abandoned(one)]
     kept = [_told(one) | {"because": why} for one, why in found.items() if why is not None]
@@ -71,7 +71,7 @@ def _ensure_still(stack: Stack) -> None:
         )
 
 
-def _agreed(flags: Common, shown: Sequence[str], question: str, flag: str) -> bool:
+def _agreed(flags: Common, shown: Sequence[str], question: str, command: str) -> bool:
     """Whether a person says yes. Raises UsageError where nobody can be asked."""
     if flags.yes:
         return True
@@ -79,7 +79,7 @@ def _agreed(flags: Common, shown: Sequence[str], question: str, flag: str) -> bo
         raise UsageError(
             "nothing is removed without a yes, and nobody is here to say it",
             evidence=shown,
-            next_steps=[f"to remove it for good: flawless db remove{flag} -y"],
+            next_steps=[f"to remove it for good: {command}"],
         )
     page = progress(flags)
     for one in shown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from flawless.cli.options import Common, common
 from flawless.cli.streams import ensure_told, go_on_unheard
 
 if TYPE_CHECKING:
-    from flawless.core.event import Reader
+    from flawless.core.event import Reader, Verdict
     from flawless.wiring import Stack
 
 
@@ -34,20 +35,25 @@ async def deploy(stack: Stack, flags: Common, *, json_lines: bool) -> int:
     last = _Report()
     with stack.lock.held("flawless deploy", stack.clock.now()), Terminal(flags, stack.name) as terminal:
         stack.prepare()
-        from flawless.wiring.deploying import Deploying  # only now: loading it takes as long as a keeper to boot
-
-        readers: list[Reader] = [last, terminal, *([JsonLines()] if json_lines else [])]
-        deploying = Deploying(stack, readers)
-        deploying.settle()
-        deployment = deploying.deployment()
-        with interruptions(deployment.interrupt):
-            verdict = await deployment.deploy()
-        await stack.aclose()
+        try:
+            verdict = await _walked(stack, [last, terminal, *([JsonLines()] if json_lines else [])])
+        finally:
+            await stack.aclose()
     if not json_lines:
         show_verdict(last.report(), last.path, stack.manifest.settings.base_url, flags)
     code = verdict.exit_code if verdict.exit_code is not None else 1
     ensure_told("the deploy succeeded" if code in {0, 2} else "the deploy failed", 1 if code == 2 else code)
     return code
+
+
+async def _walked(stack: Stack, readers: Sequence[Reader]) -> Verdict:
+    from flawless.wiring.deploying import Deploying  # only now: loading it takes as long as a keeper to boot
+
+    deploying = Deploying(stack, readers)
+    deploying.settle()
+    deployment = deploying.deployment()
+    with interruptions(deployment.interrupt):
+        return await deployment.deploy()
 
 
 class _Report:

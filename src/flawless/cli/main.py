@@ -35,6 +35,7 @@ VERBS: Final = {
     "start": "Start services, through their gates.",
     "status": "What runs, since when, ready or not; open incidents.",
     "stop": "Stop services, the whole tree of each.",
+    "tunnel": "The tunnel and the public name: status, restart.",
     "version": "The versions of Flawless and of what it runs on.",
 }
 """Every verb, a module each. The sentences stand here so that `--help` imports none of them."""

@@ -53,7 +53,9 @@ _OPTIONS = (
 _NAMES = tuple(Common.__dataclass_fields__)
 
 
-READING: Final = frozenset({"check", "db", "doctor", "incidents", "lock", "logs", "plan", "reports", "status"})
+READING: Final = frozenset(
+    {"check", "db", "doctor", "incidents", "lock", "logs", "plan", "reports", "status", "tunnel"}
+)
 """Verbs of a stack that do not take the deploy lock. Those that take it settle under it what a killed run has left;
 before these it is done when the lock is free. The same with services that were given up, but for `status`, which
 tells of them itself and is asked at will."""

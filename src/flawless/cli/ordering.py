@@ -45,31 +45,38 @@ async def _ordered(
     stack: Stack, order: Order, flags: Common, services: Sequence[str], *, everything: bool
 ) -> list[tuple[str, str]]:
     """Each service and what was done with it."""
-    readers = [] if flags.quiet or flags.json else [_progress]
     with stack.lock.held(f"flawless {order}", stack.clock.now()):
         if order is not Order.STOP:
             stack.prepare(services)
-        from flawless.wiring.lifecycle import Lifecycle  # only now: loading it takes as long as a keeper to boot
-        from flawless.wiring.settling import settle
-
-        settle(stack)
-        work = asyncio.ensure_future(_work(Lifecycle(stack, readers), order, services, everything=everything))
-        told: list[Interrupted] = []
-
-        def interrupt(interrupted: Interrupted) -> None:
-            told.append(interrupted)
-            work.cancel()
-
         try:
-            with interruptions(interrupt):
-                return await work
-        except asyncio.CancelledError:
-            if not told:
-                raise
-            again = shlex.join(["flawless", order, *services, *["--all"] * everything])
-            raise Interrupted(told[0].signal_number, told[0].signal_name, again) from None
+            return await _interruptibly(stack, order, flags, services, everything=everything)
         finally:
             await stack.aclose()
+
+
+async def _interruptibly(
+    stack: Stack, order: Order, flags: Common, services: Sequence[str], *, everything: bool
+) -> list[tuple[str, str]]:
+    from flawless.wiring.lifecycle import Lifecycle  # only now: loading it takes as long as a keeper to boot
+    from flawless.wiring.settling import settle
+
+    settle(stack)
+    readers = [] if flags.quiet or flags.json else [_progress]
+    work = asyncio.ensure_future(_work(Lifecycle(stack, readers), order, services, everything=everything))
+    told: list[Interrupted] = []
+
+    def interrupt(interrupted: Interrupted) -> None:
+        told.append(interrupted)
+        work.cancel()
+
+    try:
+        with interruptions(interrupt):
+            return await work
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        again = shlex.join(["flawless", order, *services, *["--all"] * everything])
+        raise Interrupted(told[0].signal_number, told[0].signal_name, again) from None
 
 
 async def _work(

@@ -111,13 +111,18 @@ class Check(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An outcome with the check it came from and how long the answer took."""
+    """An outcome with the check it came from and how long the answer took.
+
+    `tolerated`: its failure makes a deploy partial although the manifest does not call it optional: the outage of an
+    interface of others is no reason to take back a good release.
+    """
 
     id: str
     claim: str
     outcome: Outcome
     latency: float
     optional: bool = False
+    tolerated: bool = False
 
     @property
     def status(self) -> Status:
@@ -137,10 +142,10 @@ class Finding:
 
     @property
     def makes_partial(self) -> bool:
-        """An optional check that failed, or a declared one that was not asked."""
+        """An optional or tolerated check that failed, or a declared one that was not asked."""
         match self.outcome:
             case Failed():
-                return self.optional
+                return self.optional or self.tolerated
             case Skipped(declared=declared):
                 return declared
             case Passed():

@@ -386,8 +386,8 @@ class PublicSettings(Table):
         description='Whom to ask, "address:port", for a name that is not found here; empty: nobody.',
     )
     requests: Annotated[int, _whole("a whole number from 20 to 1000", 20, 1000), _TEXT_OR_INTEGER] = Field(
-        default=120,
-        description="Requests a host gets in one look, 20 to 1000; with 120 a tenth of foreign answers shows.",
+        default=60,
+        description="Requests a host gets in one look, 20 to 1000; with 60 a tenth of foreign answers shows.",
     )
     ca_file: str = Field(default="", description="Further certificate authorities, PEM.")
 

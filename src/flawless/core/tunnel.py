@@ -189,8 +189,13 @@ class Verdict:
 def judge(local: Local, outside: Outside, hostname: str) -> Verdict:
     """The first row of the table that fits; the last one fits always."""
     seen = {**_by_name(local), **_by_name(outside)}
-    row = next(row for row in TABLE if all(seen[name].state in states for name, states in row.when.items()))
+    row = row_of({name: one.state for name, one in seen.items()})
     return Verdict(row, None if row.reason is None else _failure(row, row.reason, seen, hostname))
+
+
+def row_of(states: Mapping[str, StrEnum]) -> Row:
+    """The row for the state of each observation, by its name; nothing but the states decides."""
+    return next(row for row in TABLE if all(states[name] in allowed for name, allowed in row.when.items()))
 
 
 def _by_name(view: Local | Outside) -> dict[str, Seen[Any]]:
@@ -204,8 +209,11 @@ def _failure(row: Row, reason: Reason, seen: Mapping[str, Seen[Any]], hostname: 
     evidence = tuple(dict.fromkeys(line for outcome in outcomes for line in _evidence(outcome)))
     if row.cause or told is None:
         steps = tuple(step.format(hostname=hostname) for step in row.steps)
-        return Failed(reason, row.cause.format(hostname=hostname), evidence, (*steps, *_asking(reason)))
-    return replace(told, reason=reason, evidence=(*told.evidence, *(one for one in evidence if one != told.cause)))
+        cause = (row.cause or "the tunnel of {hostname}: " + row.verdict).format(hostname=hostname)
+        states = tuple(f"{name}: {seen[name].state}" for name in row.tells)
+        return Failed(reason, cause, evidence or states, (*steps, *_asking(reason)))
+    said = {told.cause, *told.evidence}
+    return replace(told, reason=reason, evidence=(*told.evidence, *(one for one in evidence if one not in said)))
 
 
 def _asking(reason: Reason) -> tuple[str, ...]:
@@ -302,6 +310,17 @@ TABLE: Final = (
         cause="cloudflared runs and has no connection to Cloudflare's edge, so nobody reaches {hostname}",
         steps=(_RESTART, "see why it does not connect: flawless logs tunnel -n 50"),
     ),
+    _row(
+        "not seen, not connected",
+        Reason.TUNNEL_NOT_CONNECTED,
+        Restart.ONCE,
+        {"connection": Connection.UNKNOWN, "public": Public.NO_TUNNEL},
+        "public",
+        "metrics",
+        "process",
+        cause="cloudflared runs and shows nothing of itself here, and the edge knows no tunnel for {hostname}",
+        steps=(_RESTART, "see why it does not connect: flawless logs tunnel -n 50"),
+    ),
     # What it does with a request. A file that was edited may hold the very rule that is missed.
     _row(
         "stale configuration",
@@ -322,11 +341,12 @@ TABLE: Final = (
         "route",
         "public",
     ),
+    # cloudflared may try IPv4 next, so this counts only where the request did not come through.
     _row(
         "ipv6 origin",
         Reason.TUNNEL_IPV6_ORIGIN,
         Restart.NO,
-        {"route": Route.IPV6},
+        {"route": Route.IPV6, "public": (Public.BAD_GATEWAY, Public.UNASKED)},
         "route",
         "origin",
         "public",
@@ -340,7 +360,7 @@ TABLE: Final = (
         "edge disagrees",
         Reason.TUNNEL_EDGE_DISAGREES,
         Restart.ONCE,
-        {"public": Public.NO_TUNNEL},
+        {"connection": Connection.READY, "public": Public.NO_TUNNEL},
         "public",
         "connection",
         "kind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
+from flawless.core.check import Status
 from flawless.core.clock import from_stamp
 from flawless.core.errors import FlawlessError, Interrupted
 from flawless.core.event import Failure, RunEnded, RunStarted, Stamped, Stream, Verdict
@@ -44,8 +45,11 @@ class Incidents(Protocol):
     def open_for(self, failure: Mapping[str, Any], deploy_id: str) -> str | None:
         """Writes the incident to the outbox; its id."""
 
-    def resolve_for(self, deploy_id: str) -> None:
-        """A good deploy ends what failed deploys had opened."""
+    def warn_for(self, outcome: Mapping[str, Any], deploy_id: str) -> str | None:
+        """The same for an outcome of the report that did not fail the deploy: a WARN."""
+
+    def resolve_for(self, deploy_id: str, but: Collection[str] = ()) -> None:
+        """A good deploy ends what earlier deploys had opened, `but` what it has met again itself."""
 
     async def drain(self, limit: float) -> int:
         """Hands the outbox to the database; how many records are left."""
@@ -76,7 +80,10 @@ class Deployment:
         then stands in the report as `unfinished`.
         """
         self._orchestrator.tell(self.started)
-        verdict = await self._orchestrator.deploy()
+        try:
+            verdict = await self._orchestrator.deploy()
+        finally:
+            await self.run.aclose()
         if verdict.exit_code in {0, 2}:
             with self._unfinished("what should run from now on was not written down"):
                 await self.on_good()
@@ -102,10 +109,19 @@ class Deployment:
                 self.run.note("unfinished", [f"{what}: {said}"])
 
     def _incident(self) -> str | None:
-        if self.builder.failure is None:
-            self.incidents.resolve_for(self.run.deploy_id)
-            return None
-        return self.incidents.open_for(self.builder.failure, self.run.deploy_id)
+        """That of the failure, else the first of what made the deploy partial."""
+        deploy_id = self.run.deploy_id
+        warned = [self.incidents.warn_for(one, deploy_id) for one in self.builder.external if is_out(one)]
+        met = [one for one in warned if one is not None]
+        if self.builder.failure is not None:
+            return self.incidents.open_for(self.builder.failure, deploy_id)
+        self.incidents.resolve_for(deploy_id, met)
+        return met[0] if met else None
+
+
+def is_out(outcome: Mapping[str, Any]) -> bool:
+    """An interface that was refused or does not answer, and did not fail the deploy: that has an incident already."""
+    return outcome["status"] == Status.FAIL and bool(outcome["makes_partial"])
 
 
 def write_report(builder: ReportBuilder, archive: Archive, now: datetime, incident: str | None) -> Path:

@@ -121,6 +121,7 @@ class Orchestrator:
         self.tell(Failure(phase, failed.reason, failed.cause, failed.evidence, failed.next_steps))
 
     async def _roll_back(self) -> tuple[PhaseStatus, str | None]:
+        await self._run.aclose()
         if not self._run.undo.pending():
             self.tell(RolledBack("not needed", ()))
             return PhaseStatus.PASSED, "nothing had been changed"

@@ -113,6 +113,11 @@ class ReportBuilder:
         return self._failure
 
     @property
+    def external(self) -> list[dict[str, Any]]:
+        """The outcomes of the interfaces, as far as they were judged."""
+        return list(self._facts.get("external", []))
+
+    @property
     def deploy_id(self) -> str:
         return str(self._head["deploy_id"])
 

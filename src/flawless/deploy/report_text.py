@@ -34,6 +34,7 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _services(report["services"])
     yield from _database(report)
     yield from _bodies(report)
+    yield from _external(report["external"])
     yield from _recovery(report["recovery"])
     yield from _rollback(report["rollback"])
     yield from _block("unfinished", report["unfinished"])
@@ -122,10 +123,24 @@ def _database(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _bodies(report: Mapping[str, Any]) -> Iterator[str]:
     """What was answered, as it was answered."""
-    told = {**report["health"], "tunnel": report["tunnel"]["verdict"], "external": report["external"] or None}
+    told = {**report["health"], "tunnel": report["tunnel"]["verdict"]}
     lines = [f"{name}: {_shown(body)}" for name, body in told.items() if body is not None]
     tables = [name for name, there in report["database"]["tables"].items() if not there]
     yield from _block("health", [*lines, *([f"tables that are missing: {', '.join(tables)}"] if tables else [])])
+
+
+def _external(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The interfaces of others: what each answered, how fast, and where, when that is not its own address."""
+    yield from _block("interfaces", [_interface(one) for one in outcomes])
+
+
+def _interface(one: Mapping[str, Any]) -> str:
+    code = f" {one['code']}" if one["code"] else ""
+    took = "" if one["status"] == "SKIP" else f" {one['latency_ms']:.0f} ms"
+    place = f" ({one['base_url']})" if one.get("base_url") else ""
+    # What did not pass stands with its phase in full.
+    said = one["evidence"] if one["status"] == "PASS" else one["evidence"][:1]
+    return f"{one['status']} {one['id']}{code}{took}{place}: {'; '.join(said)}"
 
 
 def _shown(body: Any) -> str:

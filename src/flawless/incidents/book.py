@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence, Sized
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from flawless.incidents.known import Known, KnownOpen
 from flawless.incidents.outbox import LIMIT, Outbox
 from flawless.incidents.reading import IdRange, Store, only, only_in_database, only_one
 from flawless.incidents.record import Record
-from flawless.incidents.rules import is_consequence, opening_of, root_of
+from flawless.incidents.rules import failure_of, is_consequence, opening_of, root_of
 
 if TYPE_CHECKING:
     from flawless.incidents.postgres import PostgresStore
@@ -88,14 +88,25 @@ class IncidentBook:
 
         The report then tells the failure all the same, and must not be kept from doing so.
         """
+        return self._opened_for(opening_of(failure, stack=self._stack, deploy_id=deploy_id))
+
+    def warn_for(self, outcome: Mapping[str, Any], deploy_id: str) -> str | None:
+        """The same for an outcome of a report that only made the deploy partial: a WARN."""
+        failure = failure_of(outcome)
+        return self._opened_for(opening_of(failure, stack=self._stack, deploy_id=deploy_id, severity=Severity.WARN))
+
+    def _opened_for(self, opening: Opening) -> str | None:
         try:
-            return str(self.open(opening_of(failure, stack=self._stack, deploy_id=deploy_id)))
+            return str(self.open(opening))
         except OSError:
             return None
 
-    def resolve_for(self, deploy_id: str) -> None:
-        """A good deploy ends what failed deploys of this stack had opened: it has passed the gate each failed at."""
-        opened = [known for known in self._known.all() if known.deploy_id is not None]
+    def resolve_for(self, deploy_id: str, but: Collection[str] = ()) -> None:
+        """A good deploy ends what earlier deploys of this stack had opened: it has passed the gate each failed at.
+
+        `but` those it has met again itself, which stay open.
+        """
+        opened = [known for known in self._known.all() if known.deploy_id is not None and str(known.id) not in but]
         for known in opened:
             self.resolve(known.id, f"the deploy {deploy_id} succeeded", by=f"deploy {deploy_id}")
 

@@ -66,6 +66,13 @@ def opening_of(
     )
 
 
+def failure_of(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """An outcome of the report (CONTRACTS 5) as a failure: its cause is the first line of its evidence."""
+    cause, *evidence = outcome["evidence"]
+    steps = outcome.get("next_steps") or [outcome["next_step"]]
+    return {"code": outcome["code"], "cause": cause, "evidence": evidence, "next_steps": list(steps)}
+
+
 def root_of(openings: Sequence[Opening]) -> Opening | None:
     """Of faults seen at the same time, the one that explains the rest: no network, else no database."""
     for is_root in (_is_offline, _is_outage):

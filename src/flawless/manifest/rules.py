@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from flawless.core.service import TUNNEL
 from flawless.core.settings import EMBEDDED, POSTGRES_URL
 from flawless.manifest.keys import Keys, look_up, to_dotted
 
 _HTTP_URL: Final = re.compile(r"https?://[^\s/?#]+[^\s]*", re.IGNORECASE)
+_HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 
 _USER_IN_URL: Final = re.compile(r"https?://[^/?#]*@", re.IGNORECASE)
 _PLACE: Final = re.compile(r"[^\s:/@]+:[1-9]\d{0,4}", re.ASCII)
@@ -37,6 +40,7 @@ def find_breaches(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterat
     yield from _database(data, literal)
     yield from _addresses(data, literal)
     yield from _public(data)
+    yield from _interface_addresses(data)
 
 
 def _services(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -164,7 +168,6 @@ def _addresses(data: Mapping[str, Any], literal: Mapping[str, Any]) -> Iterator[
     checks = look_up(data, ("public", "checks"))
     places: list[Keys] = [("base_url",)]
     places += [("public", "checks", index, "url") for index in range(len(checks) if isinstance(checks, list) else 0)]
-    places += [("external", name, "base_url") for name in ("stripe", "openai", "cloudflare")]
     for keys in places:
         value = look_up(data, keys)
         if isinstance(value, str) and value and value == look_up(literal, keys) and not _HTTP_URL.fullmatch(value):
@@ -181,6 +184,38 @@ def _public(data: Mapping[str, Any]) -> Iterator[Breach]:
         if not _PLACE.fullmatch(place):
             keys: Keys = ("public", "resolve", place)
             yield Breach(keys, "no host and port", 'a name and its port, for example "app.example.org:443"')
+
+
+def _interface_addresses(data: Mapping[str, Any]) -> Iterator[Breach]:
+    """Where a key is sent. Refused whoever brings it, and never repeated: it may hold credentials."""
+    for name in ("stripe", "openai", "cloudflare"):
+        keys: Keys = ("external", name, "base_url")
+        value = look_up(data, keys)
+        found = _no_place_for_a_key(value.strip()) if isinstance(value, str) and value.strip() else None
+        if found is not None:
+            yield Breach(keys, found, "https://host, or http:// on this machine alone (127.0.0.1, ::1, localhost)")
+
+
+def _no_place_for_a_key(address: str) -> str | None:
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "a text that is no address"
+    if parts.scheme not in {"http", "https"} or not (_HOST.fullmatch(host) or _ip(host)) or not address.isprintable():
+        return "a text that is no address"
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        return "an address with more than host, port and path: what stands there would be sent along"
+    if parts.scheme == "http" and not (host == "localhost" or ((ip := _ip(host)) and ip.is_loopback)):
+        return "http:// to another machine: the key would be readable on its way"
+    return None
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def _texts(value: object) -> list[str]:

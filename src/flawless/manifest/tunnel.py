@@ -24,7 +24,8 @@ def hostname(settings: Settings) -> str:
     tunnel = declared(settings)
     addresses = [one.url for one in settings.public.checks] if settings.public else []
     names = (_host(address) for address in (*addresses, settings.base_url))
-    return (tunnel.hostname if tunnel else "") or next(filter(None, names), "")
+    told = tunnel.hostname.strip().lower().rstrip(".") if tunnel else ""
+    return told or next(filter(None, names), "")
 
 
 def config_path(tunnel: TunnelSettings, root: Path, environ: Mapping[str, str]) -> Path | None:

@@ -17,7 +17,7 @@ from flawless.core.clock import to_stamp
 from flawless.core.event import Reader, RunStarted
 from flawless.core.phase import Phase
 from flawless.core.service import Change
-from flawless.core.settings import DatabaseSettings, ExternalInterface, MigrationTool, Settings, TunnelProvider
+from flawless.core.settings import DatabaseSettings, MigrationTool, Settings
 from flawless.deploy.deployment import Deployment
 from flawless.deploy.journal import Journal
 from flawless.deploy.leaving import Leaving
@@ -26,17 +26,21 @@ from flawless.deploy.report import ReportBuilder
 from flawless.deploy.run import Run, Step
 from flawless.deploy.services import Group
 from flawless.deploy.steps.database import DatabaseChecks, Migrations, ValidateDatabase, VerifyMigrations
+from flawless.deploy.steps.external import Interfaces, ThenAsk, UnlessRefused, VerifyInterfaces
 from flawless.deploy.steps.precheck import Precheck
 from flawless.deploy.steps.services import ReadyBackends, StartBackends, StartFrontends
 from flawless.deploy.steps.success import ConfirmEndState
-from flawless.deploy.steps.undeclared import SkipUndeclared, Unsupported
+from flawless.deploy.steps.tunnel import VerifyTunnel
+from flawless.deploy.steps.undeclared import Unsupported
 from flawless.manifest.environment import tool_environment
 from flawless.wiring import given_up, preflight
 from flawless.wiring.services import Services
 from flawless.wiring.settling import settle
+from flawless.wiring.tunnel import TunnelOf
 
 if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
+    from flawless.checks.interfaces import Declared
     from flawless.core.check import Check
     from flawless.wiring.stack import Stack
 
@@ -93,14 +97,14 @@ class Deploying:
     def _steps(self) -> dict[Phase, Step]:
         early, late = self._services.early(), self._services.late()
         return {
-            Phase.PRECHECK: self._precheck(),
+            Phase.PRECHECK: ThenAsk(self._precheck(), self._interfaces),
             Phase.DB_VALIDATE: self._validate_database(),
-            Phase.MIGRATE_VERIFY: self._verify_migrations(),
-            Phase.BACKEND_START: StartBackends(self._group, early),
+            Phase.MIGRATE_VERIFY: UnlessRefused(self._verify_migrations(), self._interfaces),
+            Phase.BACKEND_START: UnlessRefused(StartBackends(self._group, early), self._interfaces),
             Phase.BACKEND_READY_GATE: ReadyBackends(self._group, early),
             Phase.FRONTEND_START: StartFrontends(self._group, late),
-            Phase.TUNNEL_START_OR_VERIFY: SkipUndeclared(list(_tunnel(self._settings))),
-            Phase.EXTERNAL_VERIFY: SkipUndeclared(list(_external(self._settings))),
+            Phase.TUNNEL_START_OR_VERIFY: self._verify_tunnel(),
+            Phase.EXTERNAL_VERIFY: VerifyInterfaces(self._interfaces, list(_unsupported(self._settings))),
             Phase.SUCCESS: ConfirmEndState(self._group, self._leaving, self._last_questions),
         }
 
@@ -121,6 +125,19 @@ class Deploying:
         return Services(self.stack)
 
     @cached_property
+    def _tunnel(self) -> TunnelOf:
+        return TunnelOf(self.stack)
+
+    @cached_property
+    def _interfaces(self) -> Interfaces:
+        return Interfaces(self._declared, self.stack.remote_http.ready)
+
+    def _declared(self) -> Declared:
+        from flawless.checks.interfaces import declared
+
+        return declared(self.stack.manifest, self.stack.remote_http, self.stack.clock)
+
+    @cached_property
     def _leaving(self) -> Leaving:
         return Services(self.stack).leaving()
 
@@ -137,7 +154,9 @@ class Deploying:
     async def _plan(self, run: Run) -> Group:
         changes = await self._services.changes()
         run.note("changes", {"services": {one.name: _told(one) for one in changes}})
-        return await self._services.group(run, changes, self._leaving)
+        group = await self._services.group(run, changes, self._leaving)
+        run.ends_with(group.aclose)
+        return group
 
     def _precheck(self) -> Precheck:
         folders = [self.stack.manifest.root / name for name in self._settings.paths.writable]
@@ -175,8 +194,16 @@ class Deploying:
         assert self._database is not None
         return TablesPresent(self.stack.known_database_url(), self._database.tables, self._database.embedded)
 
+    def _verify_tunnel(self) -> VerifyTunnel:
+        timeouts, tunnel = self._settings.timeouts, self._tunnel
+        total = max(timeouts.tunnel_ready, timeouts.public) if tunnel.is_declared else timeouts.public
+        return VerifyTunnel(
+            self._group, tunnel if tunnel.is_declared else None, tunnel.routed, total, self._tunnel.remember
+        )
+
     def _last_questions(self) -> list[Check]:
-        return [self._database_checks().reachable] if self._database is not None else []
+        database = [self._database_checks().reachable] if self._database is not None else []
+        return [*database, *([self._tunnel.routed] if self._tunnel.routed is not None else [])]
 
     def _on_good(self, run: Run) -> Callable[[], Awaitable[None]]:
         """What a good deploy leaves behind: what should run from now on."""
@@ -184,7 +211,9 @@ class Deploying:
         async def remember() -> None:
             from flawless.adapters import desired
 
-            names = [*self._services.early(), *self._services.late()]
+            group = await self._group(run)
+            everything = [*self._services.early(), *self._services.late(), *self._services.tunnel()]
+            names = [name for name in everything if name in group.started]
             commit = self._versions["git_commit"]
             good = desired.Desired(run.deploy_id, to_stamp(self.stack.clock.now()), commit, names)
             desired.write(self.stack.state, good)
@@ -240,25 +269,7 @@ def migration_tool(stack: Stack) -> Migrations | None:
     return ApplicationMigrations(settings.tool, Migrator(tool, around), stack.direct_url, limit)
 
 
-def _tunnel(settings: Settings) -> Iterator[Unsupported]:
-    if settings.tunnel is not None and settings.tunnel.provider is not TunnelProvider.NONE:
-        yield Unsupported("tunnel.routing", "the tunnel carries the public name to this stack", NOT_YET)
-    if settings.public is not None:
-        yield Unsupported("public.reachable", "the public address answers with this release", NOT_YET)
-
-
-def _external(settings: Settings) -> Iterator[Unsupported]:
-    for name in ("stripe", "openai", "cloudflare"):
-        interface: ExternalInterface | None = getattr(settings.external, name)
-        claim = f"{name} accepts the key"
-        if interface is None:
-            continue
-        if interface.enabled:
-            yield Unsupported(f"external.{name}", claim, NOT_YET, interface.optional)
-        else:
-            yield Unsupported(
-                f"external.{name}", claim, f"disabled: {interface.reason}", interface.optional, declared=False
-            )
+def _unsupported(settings: Settings) -> Iterator[Unsupported]:
     if settings.metrics is not None:
         yield Unsupported("metrics.served", "metrics are served", NOT_YET)
     if settings.notify is not None:

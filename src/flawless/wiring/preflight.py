@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flawless.adapters import supervision
 from flawless.adapters.artefacts import BuildableArtefact
+from flawless.adapters.cloudflared import connectors
 from flawless.adapters.commands import Command, find_program
 from flawless.adapters.sockets import is_free
 from flawless.checks import catalog
@@ -61,7 +62,7 @@ def _surroundings(stack: Stack) -> Surroundings:
         return None if folder is None or Path(folder).is_relative_to(stack.manifest.root) else folder
 
     world = World(stack.sockets, is_free, own, supervision.supervision_of, stack_of)
-    return Surroundings(world, _find, (stack.logs, stack.state))
+    return Surroundings(world, _find, (stack.logs, stack.state), connectors)
 
 
 def _find(program: str, directory: Path, path: str) -> Path:

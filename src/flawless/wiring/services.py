@@ -22,6 +22,7 @@ from flawless.checks.service import (
     exit_failure,
     listening_failure,
 )
+from flawless.checks.tunnel_exit import tunnel_exit
 from flawless.core.check import Check, Failed
 from flawless.core.errors import CommandFailed
 from flawless.core.secret import Secret
@@ -218,8 +219,9 @@ class Probes:
         )
 
     async def ended(self, name: str, exit_: Exit) -> Failed:
-        subject = self._subject(name, None)
-        return await exit_failure(subject, exit_, await self.stack.keepers[name].tail(20))
+        tail = await self.stack.keepers[name].tail(20)
+        failed = await exit_failure(self._subject(name, None), exit_, tail)
+        return tunnel_exit(failed, tail) if self.stack.manifest.services[name].role is Role.TUNNEL else failed
 
     def _check(self, subject: Subject, running: Running, probe: Probe) -> Check:
         match probe:

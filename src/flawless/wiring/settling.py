@@ -35,15 +35,20 @@ def settle(stack: Stack) -> list[Path]:
     """Writes what nobody could: of runs that were killed the reports and incidents, of services that were given up the
     incidents. The caller holds the deploy lock.
     """
-    from flawless.deploy.deployment import settle_killed
-    from flawless.deploy.journal import Journal
-    from flawless.wiring.given_up import tell
+    from flawless.deploy.journal import Journal, is_ended
+
+    stack.archive.sweep()
+    if given_up.untold(stack.state):
+        from flawless.wiring.given_up import tell
+
+        tell(stack)
+    if all(is_ended(path.read_bytes()) for path in stack.archive.journals()):
+        return []
+    from flawless.deploy.deployment import settle_killed  # only now: most often there is nothing to settle
 
     def stream_for(path: Path) -> Stream:
         return stack.stream(Journal(stack.archive.open_journal(path.stem)))
 
-    stack.archive.sweep()
-    tell(stack)
     return settle_killed(stack.archive, stack.incidents, stream_for)
 
 

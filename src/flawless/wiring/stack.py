@@ -18,7 +18,7 @@ from flawless.manifest import Manifest, load
 
 if TYPE_CHECKING:
     from flawless.adapters.archive import Archive
-    from flawless.adapters.http import LocalHttp
+    from flawless.adapters.http import LocalHttp, RemoteHttp
     from flawless.adapters.locks import DeployLock
     from flawless.adapters.postgres import EmbeddedPostgres
     from flawless.adapters.services import KeptService
@@ -96,6 +96,13 @@ class Stack:
         from flawless.adapters.http import LocalHttp
 
         return LocalHttp()
+
+    @cached_property
+    def remote_http(self) -> RemoteHttp:
+        """For the interfaces of others: certificates are verified."""
+        from flawless.adapters.http import RemoteHttp
+
+        return RemoteHttp()
 
     @cached_property
     def embedded(self) -> EmbeddedPostgres | None:
@@ -200,6 +207,7 @@ class Stack:
         for keeper in self.keepers.values():
             keeper.dismiss()
         await self.http.aclose()
+        await self.remote_http.aclose()
 
 
 def keep_days_of(seconds: float) -> int:

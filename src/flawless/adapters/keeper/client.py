@@ -230,15 +230,19 @@ def _launch(run_folder: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
     code = f"import sys; sys.path.insert(0, {str(root)!r})\nfrom flawless.adapters.keeper.program import main; main()"
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, str(run_folder)],
-            stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, str(run_folder)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
     return process, ours
 
 

@@ -196,7 +196,8 @@ class Service:
     def _child_ended(self, kind: ExitKind, value: int | None) -> None:
         self.output.drain()
         lived = round(time.monotonic() - self._child.started, 3)
-        oom = self._was_oom() if kind is ExitKind.SIGNAL and value == signal.SIGKILL else False
+        was_oom = self._was_oom()  # counted at every end: what came before the next start is not the next one's
+        oom = was_oom if kind is ExitKind.SIGNAL and value == signal.SIGKILL else False
         last_exit = Exit(kind, value, lived, time.time(), oom, self._ending is not None)
         self.record = self.record._replace(child=None, pgid=None, ready=False, last_exit=last_exit)
         if self._ending:

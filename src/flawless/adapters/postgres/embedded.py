@@ -138,7 +138,7 @@ class EmbeddedPostgres:
         Raises CommandFailed while the server runs.
         """
         with explained("removing the embedded database"):
-            if not self._folder.is_dir():
+            if not self._folder.is_dir() and not self.homes():
                 return
             async with self._locked():
                 for home in self.homes():

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from flawless.core.check import Check, Failed, Finding, Outcome, Passed
 from flawless.core.event import Effected, Intended
-from flawless.deploy.run import Run, required_failure
+from flawless.deploy.run import Run, required_failure, together
 
 
 class Artefact(Protocol):
@@ -44,7 +44,7 @@ class Precheck:
             await self._ensure(run, *pair, blocked=failed)
             for pair in zip(self.artefacts, findings[asked:], strict=True)
         ]
-        outcome = _together(findings, failed or next((one for one in built if isinstance(one, Failed)), None))
+        outcome = together(findings, failed or next((one for one in built if isinstance(one, Failed)), None))
         if isinstance(outcome, Passed):
             self._ensure_folders(run)
         return outcome
@@ -67,11 +67,3 @@ class Precheck:
         run.tell(Effected("build", artefact.name))
         [again] = await run.ask_all([artefact.check])
         return again.outcome
-
-
-def _together(findings: Sequence[Finding], first: Failed | None) -> Outcome:
-    """The first failure, with every other one named beside it."""
-    if first is None:
-        return Passed()
-    others = [one.failure for one in findings if one.failure and not one.optional and one.failure is not first]
-    return first.because(*(f"also {other.reason}: {other.cause}" for other in others))

@@ -8,13 +8,14 @@ from typing import Final, Protocol
 
 from flawless.checks.routing import Routed
 from flawless.core.check import Failed, Finding, Outcome, Passed, Skipped
+from flawless.core.errors import CommandFailed
 from flawless.core.gate import Ending, Patience
 from flawless.core.reason import Reason
-from flawless.core.service import Ordered
 from flawless.core.tunnel import Restart
 from flawless.deploy.run import Run
 from flawless.deploy.services import Group
 from flawless.deploy.steps.services import GroupOf
+from flawless.recovery import Ledger, Recovery, Refused, Rule
 
 REGISTERING: Final = 15.0
 """Seconds that cloudflared may take from its start to its first connection (measured: up to 15)."""
@@ -28,16 +29,28 @@ ATTEMPT: Final = 10.0
 
 
 class Tunnel(Protocol):
-    """The declared tunnel. `name`: that of the service as which we run it."""
+    """The declared tunnel. `name`: that of the service as which we run it. `ledger`, `rule`: of its restarts."""
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def rule(self) -> Rule: ...
+
     async def foreign(self) -> str | None:
         """Who runs cloudflared here, where it is not us: in a sentence."""
 
-    async def restart(self, group: Group, *, ours: bool) -> Ordered:
-        """The one restart, through `recovery`: under its lock, against the budget, and once whoever else asks too."""
+    async def incarnation(self) -> str | None:
+        """Which process carries the tunnel now; None when none does."""
+
+    def identify(self, pid: int | None) -> str | None:
+        """The same of a process that was seen."""
+
+    async def restart_foreign(self) -> None:
+        """By the command that the manifest gives for it. Raises CommandFailed, also where it gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +90,33 @@ class VerifyTunnel:
 
     async def _settled(self, run: Run, group: Group, routed: Routed) -> Finding:
         """A first, short wait; then the restart where the verdict says that it helps; then all the time there is."""
-        finding = await self._wait(run, group, routed, self._early(group))
+        finding = await self.wait(run, group, routed, self._early(group))
         if finding.failure is None:
             return finding
         if self._restart_helps(finding.failure, routed):
             return await self._restarted(run, group, routed, finding)
-        return finding if finding.failure.is_permanent else await self._wait(run, group, routed, self.total)
+        return finding if finding.failure.is_permanent else await self.wait(run, group, routed, self.total)
 
     async def _restarted(self, run: Run, group: Group, routed: Routed, before: Finding) -> Finding:
+        """Through `recovery`: once, whoever else has seen the same."""
         assert self.tunnel is not None
         assert before.failure is not None
-        order = await self.tunnel.restart(group, ours=self._is_ours(group))
-        run.note("recovery", {"attempted": True, "result": order.said})
-        if not order.taken:
-            return replace(before, outcome=before.failure.because(order.said))
-        finding = await self._wait(run, group, routed, self.total)
-        said = f"that was so before, too: {before.failure.reason}; then {order.said}"
-        return finding if finding.failure is None else replace(finding, outcome=finding.failure.because(said))
+        carrier = _Carrier(self, self.tunnel, run, group, routed)
+        recovery = Recovery(carrier, self.tunnel.ledger, self.tunnel.rule, run.clock)
+        seen = self.tunnel.identify(routed.view.local.pid if routed.view and routed.view.local else None)
+        try:
+            done = await recovery.restart(seen)
+        except CommandFailed as error:
+            return replace(before, outcome=before.failure.because(error.cause, *error.evidence))
+        run.note("recovery", {"attempted": True, "result": done.said})
+        if isinstance(done, Refused):
+            return replace(before, outcome=before.failure.because(done.failed.cause, *done.failed.evidence))
+        assert carrier.after is not None
+        said = f"it was {before.failure.reason} before, too: {done.said}"
+        failure = carrier.after.failure
+        return carrier.after if failure is None else replace(carrier.after, outcome=failure.because(said))
 
-    async def _wait(self, run: Run, group: Group, routed: Routed, total: float) -> Finding:
+    async def wait(self, run: Run, group: Group, routed: Routed, total: float) -> Finding:
         patience = Patience(total, attempt=max(total, ATTEMPT))
         return await run.wait_for(routed, patience, ending=self._ending(group))
 
@@ -129,3 +150,32 @@ class VerifyTunnel:
     async def _ready(self, group: Group) -> Outcome:
         """Our own process has to say so too, before anybody calls it ready."""
         return await group.ready([self.tunnel.name]) if self.tunnel and self._is_ours(group) else Passed()
+
+
+@dataclass
+class _Carrier:
+    """The process that carries the tunnel, as `recovery` restarts it. `after`: what was found out then."""
+
+    step: VerifyTunnel
+    tunnel: Tunnel
+    run: Run
+    group: Group
+    routed: Routed
+    after: Finding | None = None
+
+    @property
+    def name(self) -> str:
+        return self.tunnel.name
+
+    async def incarnation(self) -> str | None:
+        return await self.tunnel.incarnation()
+
+    async def restart(self) -> None:
+        if self.group.ending(self.name) is not None:
+            await self.group.restart(self.name)
+        else:
+            await self.tunnel.restart_foreign()
+
+    async def ask(self) -> Outcome:
+        self.after = await self.step.wait(self.run, self.group, self.routed, self.step.total)
+        return self.after.outcome

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flawless.core.check import Finding, Outcome, Skipped
-from flawless.deploy.run import Run
+from flawless.core.check import Finding, Skipped
 
 NOT_DECLARED = "not declared"
 
@@ -21,15 +19,5 @@ class Unsupported:
     optional: bool = False
     declared: bool = True
 
-
-@dataclass(frozen=True, slots=True)
-class SkipUndeclared:
-    """Records each part with its reason, and skips the phase."""
-
-    parts: Sequence[Unsupported]
-
-    async def run(self, run: Run) -> Outcome:
-        for part in self.parts:
-            skipped = Skipped(part.because, declared=part.declared)
-            run.record(Finding(part.id, part.claim, skipped, 0.0, part.optional))
-        return Skipped("; ".join(f"{part.id}: {part.because}" for part in self.parts) or NOT_DECLARED)
+    def finding(self) -> Finding:
+        return Finding(self.id, self.claim, Skipped(self.because, declared=self.declared), 0.0, self.optional)

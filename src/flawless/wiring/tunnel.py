@@ -1,0 +1,373 @@
+"""The tunnel and the public name of one stack: what is asked, who runs cloudflared, how it is restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from flawless.adapters import tunnel_record
+from flawless.adapters.cloudflared import connectors
+from flawless.adapters.commands import Command, Completed, run
+from flawless.adapters.http import RemoteHttp
+from flawless.adapters.keeper.tree import identity
+from flawless.adapters.restarts import RestartLedger
+from flawless.adapters.tunnel_record import TunnelRecord
+from flawless.checks.outside import PublicAddress, asked_of
+from flawless.checks.routing import Routed, View, observed
+from flawless.checks.tunnel import World, observe
+from flawless.checks.tunnel_config import Tunnel as Declared
+from flawless.checks.tunnel_config import declared, origins_of
+from flawless.core.budget import Spent
+from flawless.core.check import Failed, Finding, Outcome, Passed, Skipped, ask
+from flawless.core.clock import to_stamp
+from flawless.core.errors import CommandFailed, UsageError
+from flawless.core.gate import Patience, gate
+from flawless.core.reason import Reason
+from flawless.core.service import TUNNEL
+from flawless.core.tunnel import Connection, Local, Metrics, Name, Outside, Process, Public, Seen
+from flawless.manifest.environment import tool_environment
+from flawless.manifest.tunnel import hostname
+from flawless.recovery import Recovery, Refused, Rule
+from flawless.wiring.services import Services
+from flawless.wiring.stack import Stack
+
+if TYPE_CHECKING:
+    from flawless.core.answer import Answer
+    from flawless.core.settings import PublicSettings
+
+LOCALLY: Final = 2.0
+"""Seconds that a metrics port, and the local origin, are given for one answer."""
+
+_HANDED: Final = re.compile(rb"^cloudflared_tunnel_total_requests(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
+
+
+@dataclass
+class TunnelOf:
+    """The tunnel and the public name of one stack, as its manifest declares them. Close it with `aclose`."""
+
+    stack: Stack
+    _metrics: str | None = field(default=None, init=False)
+
+    @property
+    def is_declared(self) -> bool:
+        return self._declared is not None
+
+    @cached_property
+    def routed(self) -> Routed | None:
+        """The question whether the public name leads here; None where nothing of it is declared."""
+        if self._asked is None and self._declared is None:
+            return None
+        return Routed(hostname(self.stack.manifest.settings), self.look, has_tunnel=self._declared is not None)
+
+    async def look(self, limit: float) -> View:
+        """Everything that can be seen now. The public name is asked once cloudflared could carry an answer."""
+        local = None if self._declared is None else await self.local(min(limit / 2, 2 * LOCALLY))
+        self._metrics = _metrics_of(local)
+        why_not = _why_not(local) if self._asked is not None else "no public check is declared"
+        look = await self._address.observe(limit) if why_not is None else None
+        outside = look.outside if look is not None else _unasked(why_not or "")
+        here = observed(local, is_proved=outside.public.state is Public.OURS)
+        return View(local, outside, [*here, *(look.findings if look is not None else ())])
+
+    async def local(self, limit: float) -> Local:
+        """What this machine knows of the tunnel."""
+        assert self._declared is not None
+        keeper = self.stack.keepers[TUNNEL]
+        lines = await keeper.tail(50)
+        world = World(connectors, keeper.pids, self.stack.sockets, self.stack.http, self._program, lambda: lines)
+        return await observe(self._declared, world, limit)
+
+    async def foreign(self) -> str | None:
+        """Who runs cloudflared for this tunnel, where it is not us."""
+        if self._declared is None:
+            return None
+        process = (await self.local(2 * LOCALLY)).process
+        if process.state is not Process.FOREIGN or not isinstance(process.outcome, Passed):
+            return None
+        return f"cloudflared runs already, {process.outcome.evidence[0]}"
+
+    name = TUNNEL
+
+    @cached_property
+    def ledger(self) -> RestartLedger:
+        return RestartLedger(self.stack.state, TUNNEL)
+
+    @cached_property
+    def rule(self) -> Rule:
+        """As often as any service is started again."""
+        settings = self.stack.manifest.services[TUNNEL].restart
+        again = f"flawless stop {TUNNEL} && flawless start {TUNNEL}"
+        return Rule(settings.limit, settings.within, Reason.TUNNEL_RESTART_REFUSED, again)
+
+    async def incarnation(self) -> str | None:
+        return self.identify((await self.local(2 * LOCALLY)).pid)
+
+    def identify(self, pid: int | None) -> str | None:
+        process = identity(pid) if pid is not None else None
+        return (
+            f"pid {process.pid}, started {process.start_time} ticks after boot {process.boot_id}" if process else None
+        )
+
+    async def restart_foreign(self) -> None:
+        """Raises CommandFailed, also where the manifest gives no command for it."""
+        settings = self.stack.manifest.settings.tunnel
+        assert settings is not None
+        if not settings.restart:
+            raise _not_ours()
+        environment = tool_environment(self.stack.manifest)
+        command = Command(settings.restart, self.stack.manifest.root, environment)
+        limit = self.stack.manifest.settings.timeouts.tunnel_ready
+        done = await run(command, limit=limit, redactor=self.stack.redactor, leaves=True)
+        if not done.succeeded:
+            raise _unhelpful(command, done)
+
+    def remember(self, routed: Routed) -> None:
+        """Leaves the verdict for those who ask nobody."""
+        if routed.verdict is not None:
+            row, at = routed.verdict.row, to_stamp(self.stack.clock.now())
+            tunnel_record.write(self.stack.state, TunnelRecord(row.verdict, row.reason, at, routed.hostname))
+
+    async def aclose(self) -> None:
+        if "_http" in vars(self):
+            await self._http.aclose()
+
+    @cached_property
+    def _declared(self) -> Declared | None:
+        return declared(self.stack.manifest)
+
+    @cached_property
+    def _asked(self) -> PublicSettings | None:
+        return asked_of(self.stack.manifest.settings)
+
+    @cached_property
+    def _http(self) -> RemoteHttp:
+        public = self._asked
+        assert public is not None
+        ca_file = self.stack.manifest.root / public.ca_file if public.ca_file else None
+        return RemoteHttp(ca_file=ca_file, resolve=public.resolve)
+
+    @cached_property
+    def _address(self) -> PublicAddress:
+        """Made when it is first asked, because the services run by then; kept, as it remembers who has answered."""
+        assert self._asked is not None
+        return PublicAddress(
+            self._asked,
+            self._http,
+            self.stack.clock,
+            ids=self._deploy_ids(),
+            local=self._locally,
+            hostname=hostname(self.stack.manifest.settings) if self._declared else "",
+            arrivals=self._handed if self._declared else None,
+        )
+
+    def _deploy_ids(self) -> frozenset[str]:
+        """The deploys that started what runs now: an answer that carries one of them is this release's."""
+        records = (keeper.recorded() for name, keeper in self.stack.keepers.items() if name != TUNNEL)
+        return frozenset(one.deploy_id for one in records if one is not None and one.is_alive and one.deploy_id)
+
+    async def _locally(self, path: str) -> Answer | None:
+        """What the service behind the public name answers here."""
+        there = Declared("", None, origins=origins_of(self.stack.manifest))
+        try:
+            return await self.stack.http.ask("GET", f"{there.origin}{path}", limit=LOCALLY)
+        except (OSError, ValueError):
+            return None  # it answers nothing here, so nothing can be compared with it
+
+    async def _handed(self) -> float | None:
+        """How many requests cloudflared here has been handed since it was started; None where it does not tell."""
+        if self._metrics is None:
+            return None
+        try:
+            answer = await self.stack.http.ask("GET", f"http://{self._metrics}/metrics", limit=LOCALLY)
+        except (OSError, ValueError):
+            return None
+        found = _HANDED.findall(answer.body)
+        return sum(map(float, found)) if found else None
+
+    def _program(self) -> Path:
+        return Path(Services(self.stack).command(TUNNEL)[0])
+
+
+def _not_ours() -> CommandFailed:
+    return CommandFailed(
+        "cloudflared is not restarted here: Flawless did not start it, and [tunnel] restart names no command for it",
+        code=Reason.TUNNEL_RESTART_REFUSED,
+        evidence=["who runs it: flawless tunnel status"],
+        next_steps=[
+            "restart it as it was started, for example: sudo systemctl restart cloudflared",
+            'or let Flawless do so: [tunnel] restart = ["sudo", "systemctl", "restart", "cloudflared"]',
+        ],
+    )
+
+
+def _unhelpful(command: Command, done: Completed) -> CommandFailed:
+    ended = "did not end in time" if done.timed_out else f"ended with {done.status}"
+    return CommandFailed(
+        f"the command in [tunnel] restart {ended}: {command}",
+        code=Reason.TUNNEL_RESTART_REFUSED,
+        evidence=[*done.output_tail] or ["it printed nothing"],
+        next_steps=[f"run it yourself: {command}", "then: flawless tunnel status"],
+    )
+
+
+def _metrics_of(local: Local | None) -> str | None:
+    outcome = local.metrics.outcome if local is not None else None
+    return outcome.facts.get("address") if isinstance(outcome, Passed) else None
+
+
+def _why_not(local: Local | None) -> str | None:
+    """Why it is of no use to ask from outside now; None when it may be."""
+    if local is None:
+        return None
+    if local.process.state is Process.NONE:
+        return "not asked: cloudflared does not run"
+    if local.metrics.state is Metrics.SILENT:
+        return "not asked: cloudflared answers nothing"
+    if local.connection.state in (Connection.NONE, Connection.REFUSED):
+        return "not asked: cloudflared is not connected to the edge"
+    return None
+
+
+def _unasked(because: str) -> Outside:
+    return Outside(Seen(Name.UNASKED, Skipped(because)), Seen(Public.UNASKED, Skipped(because)))
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What `flawless tunnel` found out. `restarted`: what became of the restart, where one was ordered."""
+
+    routed: Routed
+    finding: Finding
+    redact: Callable[[Any], Any]
+    restarted: str | None = None
+    of_the_api: Sequence[Finding] = ()
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        return (*(self.routed.view.findings if self.routed.view is not None else ()), *self.of_the_api)
+
+
+async def look(config: Path | None, environment: str | None) -> Looked:
+    """Asks everything once, and the Cloudflare API for its own view where a token is given.
+
+    Raises UsageError where the manifest declares neither a tunnel nor a public check.
+    """
+    stack, tunnel, routed = _opened(config, environment)
+    try:
+        limit = stack.manifest.settings.timeouts.public
+        finding, view = await asyncio.gather(ask(routed, limit), _of_the_api(stack))
+        return replace(_looked(tunnel, routed, finding), of_the_api=view)
+    finally:
+        await tunnel.aclose()
+        await stack.aclose()
+
+
+async def restart(config: Path | None, environment: str | None) -> Looked:
+    """Restarts cloudflared once, through `recovery`, and waits until the name leads here or the time is over.
+
+    The order is a person's, so it is not charged to the budget. Raises CommandFailed.
+    """
+    stack, tunnel, routed = _opened(config, environment)
+    if not tunnel.is_declared:
+        raise UsageError("the manifest declares no tunnel", next_steps=["see docs/settings.md, [tunnel]"])
+    stack.ensure_ours()
+    carrier = _Carrier(tunnel, routed)
+    try:
+        recovery = Recovery(carrier, _Uncharged(tunnel.ledger), tunnel.rule, stack.clock)
+        done = await recovery.restart(await tunnel.incarnation())
+        if isinstance(done, Refused):
+            raise _refusal(done.failed)
+        assert carrier.after is not None
+        return replace(_looked(tunnel, routed, carrier.after), restarted=done.said)
+    finally:
+        await tunnel.aclose()
+        await stack.aclose()
+
+
+async def _of_the_api(stack: Stack) -> list[Finding]:
+    """What Cloudflare says of the tunnel and of the name's record; a token that is refused is for a deploy to say."""
+    from flawless.checks.interfaces import declared as interfaces
+
+    asked = interfaces(stack.manifest, stack.remote_http, stack.clock).asked
+    checks = [(check, one.timeout) for one in asked if one.accepts.id == "external.cloudflare" for check in one.further]
+    return list(await asyncio.gather(*(ask(check, timeout) for check, timeout in checks)))
+
+
+def _refusal(failed: Failed) -> CommandFailed:
+    return CommandFailed(failed.cause, code=failed.reason, evidence=failed.evidence, next_steps=failed.next_steps)
+
+
+def _opened(config: Path | None, environment: str | None) -> tuple[Stack, TunnelOf, Routed]:
+    stack = Stack.load(config, environment)
+    tunnel = TunnelOf(stack)
+    if tunnel.routed is None:
+        raise UsageError(
+            "the manifest declares neither a tunnel nor a public check, so there is nothing to ask",
+            next_steps=["see docs/settings.md, [tunnel] and [public]"],
+        )
+    return stack, tunnel, tunnel.routed
+
+
+def _looked(tunnel: TunnelOf, routed: Routed, finding: Finding) -> Looked:
+    tunnel.remember(routed)
+    return Looked(routed, finding, tunnel.stack.redact)
+
+
+@dataclass
+class _Carrier:
+    """The process that carries the tunnel, as `recovery` restarts it for a person. `after`: what was found out then."""
+
+    tunnel: TunnelOf
+    routed: Routed
+    name: str = TUNNEL
+    after: Finding | None = None
+
+    async def incarnation(self) -> str | None:
+        return await self.tunnel.incarnation()
+
+    async def restart(self) -> None:
+        """Raises CommandFailed, also where nothing runs that could be restarted."""
+        local = await self.tunnel.local(2 * LOCALLY)
+        match local.process.state:
+            case Process.OURS:
+                await self.tunnel.stack.keepers[TUNNEL].restart()
+            case Process.FOREIGN:
+                await self.tunnel.restart_foreign()
+            case _:
+                raise CommandFailed(
+                    "no cloudflared runs for this tunnel, so there is nothing to restart",
+                    code=Reason.TUNNEL_NOT_RUNNING,
+                    next_steps=["start it: flawless start tunnel", "see what is there: flawless tunnel status"],
+                )
+
+    async def ask(self) -> Outcome:
+        timeouts = self.tunnel.stack.manifest.settings.timeouts
+        patience = Patience(max(timeouts.tunnel_ready, timeouts.public), attempt=timeouts.public)
+        self.after = await gate(self.routed, patience, clock=self.tunnel.stack.clock)
+        keeper = self.tunnel.stack.keepers[TUNNEL]
+        running = await keeper.look()
+        if running is not None and running.is_alive and running.keeper_pid is not None:
+            await keeper.mark(ready=self.after.failure is None)
+        return self.after.outcome
+
+
+@dataclass(frozen=True)
+class _Uncharged:
+    """The same lock; what a person orders is no sign of a tunnel that falls again and again (recovery.Ledger)."""
+
+    ledger: RestartLedger
+
+    def held(self, limit: float) -> AbstractAsyncContextManager[None]:
+        return self.ledger.held(limit)
+
+    def spent(self) -> Spent:
+        return Spent(())
+
+    def charge(self, restarts: Sequence[float]) -> None:
+        """Nothing is written down."""
