@@ -36,6 +36,7 @@ FAMILIES: Final = {
     "MIGRATE": "Migrations",
     "SERVICE": "Services",
     "TUNNEL": "The tunnel",
+    "PUBLIC": "The public address",
     "HOST": "The machine",
     "LOCK": "The deploy lock",
     "DEPLOY": "The deploy itself",

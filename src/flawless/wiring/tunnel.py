@@ -29,7 +29,7 @@ from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed, UsageError
 from flawless.core.gate import Patience, gate
 from flawless.core.reason import Reason
-from flawless.core.service import TUNNEL
+from flawless.core.service import TUNNEL, Change, ChangeAction
 from flawless.core.tunnel import Connection, Local, Metrics, Name, Outside, Process, Public, Route, Seen
 from flawless.manifest.environment import tool_environment
 from flawless.manifest.tunnel import hostname
@@ -244,6 +244,15 @@ def _metrics_of(local: Local | None) -> str | None:
 
 def _unasked(because: str) -> Outside:
     return Outside(Seen(Name.UNASKED, Skipped(because)), Seen(Public.UNASKED, Skipped(because)))
+
+
+async def left_to_others(stack: Stack, changes: Sequence[Change]) -> list[Change]:
+    """The changes, but a tunnel that somebody else runs already is not started beside that one."""
+    absent = any(one.name == TUNNEL and one.action is ChangeAction.START for one in changes)
+    said = await TunnelOf(stack).foreign() if absent else None
+    if said is None:
+        return list(changes)
+    return [Change(TUNNEL, ChangeAction.KEEP, (said,)) if one.name == TUNNEL else one for one in changes]
 
 
 @dataclass(frozen=True)
