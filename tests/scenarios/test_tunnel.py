@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -478,3 +478,161 @@ def test_a_frozen_one_with_an_order_for_it_is_restarted_by_that(stack: Stack, pu
 
         assert done.exit_code == 0, done.output
         assert service.orders == 1
+
+
+# --- each of them is shown to fail when what sees it is blind ---
+
+
+def _blind(observation: str, state: str, outcome: str = "Passed()") -> str:
+    """The product, with one observation of this machine that says always the same."""
+    return f"""
+from flawless.checks import tunnel
+from flawless.core.check import Passed
+from flawless.core.tunnel import *
+tunnel._{observation} = lambda *_: Seen({state}, {outcome})
+"""
+
+
+_BLIND_OUTSIDE: Final = """
+from flawless.wiring.tunnel import TunnelOf
+TunnelOf._why_not = lambda self, local: "nobody asks"
+"""
+_NEVER_RESTARTS: Final = """
+from flawless.deploy.steps.tunnel import VerifyTunnel
+VerifyTunnel._restart_helps = lambda self, failed: False
+"""
+_ALWAYS_RESTARTS: Final = """
+from flawless.deploy.steps.tunnel import VerifyTunnel
+VerifyTunnel._restart_helps = lambda self, failed: True
+"""
+_UNCHECKED: Final = """
+from flawless.checks.tunnel_config import TunnelConfigured
+from flawless.core.check import Passed
+async def passes(self, limit): return Passed()
+TunnelConfigured.ask = passes
+"""
+
+
+def _named(stack: Stack, mutation: str) -> str:
+    """The code with which the blind product fails; nothing when it calls the deploy good."""
+    done = stack.deploy(mutation=mutation)
+    return "" if done.exit_code == 0 else str(stack.failure()["code"])
+
+
+def _other_port(stack: Stack, public: Edge) -> None:
+    stack.service("frontend", "answer=site", "echo", role="frontend")
+    declare(stack, public, rules=rules_to(f"http://127.0.0.1:{stack.port('other')}", hostname_of(stack)))
+
+
+def _ipv6(stack: Stack, public: Edge) -> None:
+    stack.service("frontend", "answer=site", "echo", role="frontend")
+    service = f"http://localhost:{stack.port('frontend')}"
+    declare(stack, public, rules=rules_to(service, hostname_of(stack)), stand_in="ipv6")
+
+
+def _no_rules(stack: Stack, public: Edge) -> None:
+    declare(stack, public, rules=[], with_token=True)
+
+
+def _unauthorized(stack: Stack, public: Edge) -> None:
+    declare(stack, public)
+    public.registration = Registration.UNAUTHORIZED
+
+
+def _disconnected(stack: Stack, public: Edge) -> None:
+    declare(stack, public)
+    public.disconnect()
+
+
+def _elsewhere(stack: Stack, public: Edge) -> None:
+    declare(stack, public)
+    public.route(hostname_of(stack), public.tunnel().id)
+
+
+def _shared(stack: Stack, public: Edge) -> None:
+    public.add_connector(declare(stack, public).id, _older_release)
+
+
+@pytest.mark.parametrize(
+    ("world", "code", "mutation"),
+    [
+        (_other_port, "TUNNEL_ROUTE_MISMATCH", _blind("route", "Route.RIGHT")),
+        (_ipv6, "TUNNEL_IPV6_ORIGIN", _blind("route", "Route.RIGHT")),
+        (_no_rules, "TUNNEL_NO_RULE", _blind("route", "Route.RIGHT")),
+        (_unauthorized, "TUNNEL_CREDENTIALS", _blind("connection", "Connection.READY")),
+        (_disconnected, "TUNNEL_NOT_CONNECTED", _blind("connection", "Connection.READY")),
+        (_elsewhere, "TUNNEL_EDGE_DISAGREES", _BLIND_OUTSIDE),
+        (_shared, "TUNNEL_OTHER_CONNECTOR", _BLIND_OUTSIDE),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("TUNNEL") else "",
+)
+def test_a_blind_product_names_something_else(
+    stack: Stack, public: Edge, world: Callable[[Stack, Edge], None], code: str, mutation: str
+) -> None:
+    """The scenarios above hold by their observation, not by luck; and no blindness makes it say yes."""
+    stack.timeouts(tunnel_ready="2s", public="1s")
+    world(stack, public)
+
+    assert _named(stack, mutation) not in {"", code}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "mutation"),
+    [
+        (["tunnel", "--url", "{url}"], "TUNNEL_TEMPORARY", _blind("kind", "Kind.EXPECTED")),
+        ([], "TUNNEL_HUNG", _blind("metrics", "Metrics.ANSWERS")),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("TUNNEL") else "",
+)
+def test_a_blind_product_takes_what_somebody_else_runs_for_something_else(
+    stack: Stack, public: Edge, foreign: Path, arguments: list[str], code: str, mutation: str
+) -> None:
+    """The same for a quick tunnel, and for a frozen process."""
+    stack.timeouts(tunnel_ready="2s", public="1s")
+    declare(stack, public)
+    url = f"http://127.0.0.1:{stack.port('frontend')}"
+    words = [word.format(url=url) for word in arguments] or list(options(stack))
+    is_frozen = code == "TUNNEL_HUNG"
+    with cloudflared(public, *words, folder=foreign) as process, frozen(process.pid) if is_frozen else nullcontext():
+        assert _named(stack, mutation) not in {"", code}
+
+
+def test_a_product_blind_for_the_files_age_restarts_nothing(stack: Stack, public: Edge, foreign: Path) -> None:
+    """A file that was edited is then a rule that leads elsewhere."""
+    with stale(stack, public, foreign) as service:
+        stack.manifest["tunnel"]["restart"] = service.restart
+
+        assert _named(stack, _blind("file", "File.CURRENT")) == "TUNNEL_ROUTE_MISMATCH"
+        assert service.orders == 0
+
+
+def test_a_product_that_never_restarts_does_not_cure_a_frozen_one(stack: Stack, public: Edge) -> None:
+    """What `once` is for."""
+    declare(stack, public)
+    assert stack.deploy().exit_code == 0
+    pid = stack.pid("tunnel")
+    assert pid is not None
+
+    with frozen(pid):
+        assert _named(stack, _NEVER_RESTARTS) == "TUNNEL_HUNG"
+        assert stack.pid("tunnel") == pid
+
+
+def test_a_product_that_always_restarts_does_so_for_refused_credentials(stack: Stack, public: Edge) -> None:
+    """What `no` is for: the count of starts sees it."""
+    _unauthorized(stack, public)
+
+    assert _named(stack, _ALWAYS_RESTARTS) == "TUNNEL_CREDENTIALS"
+    assert starts(stack) == 2
+
+
+def test_without_its_preflight_check_a_bad_configuration_comes_to_light_behind_a_started_service(
+    stack: Stack, public: Edge
+) -> None:
+    """Too late: the frontend had been started by then."""
+    declare(stack, public)
+    _no_catch_all(stack, stack.folder / "config.yml")
+
+    assert _named(stack, _UNCHECKED) != ""
+    assert stack.failure()["phase"] == "TUNNEL_START_OR_VERIFY"
+    assert stack.log("frontend") or stack.record("frontend")
