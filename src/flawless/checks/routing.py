@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from flawless.core.check import Concern, Failed, Finding, Outcome, Passed
-from flawless.core.tunnel import Local, Outside, Public, Seen, Verdict, judge
+from flawless.core.tunnel import TABLE, Local, Outside, Public, Row, Seen, Verdict, judge
 
 OBSERVATIONS: Final[Mapping[str, tuple[str, str]]] = {
     "configuration": ("tunnel.configured", "cloudflared has what it is started with"),
@@ -20,6 +20,9 @@ OBSERVATIONS: Final[Mapping[str, tuple[str, str]]] = {
     "origin": ("tunnel.origin", "the address that the rule names answers"),
 }
 """Each observation of this machine, as the check that it is: its id and its claim."""
+
+LEAST: Final = 0.5
+"""Seconds that a look is given at least, past the deadline if need be: in less, a slow answer is taken for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Routed:
         return f"{self.hostname} leads to this release"
 
     async def ask(self, limit: float) -> Outcome:
-        self.view = await self.look(limit)
+        self.view = await self.look(max(limit, LEAST))
         self.verdict = None if self.view.local is None else judge(self.view.local, self.view.outside, self.hostname)
         failed = _failed(self.view.outside) if self.verdict is None else self.verdict.failed
         facts = {"tunnel": to_facts(self.view, self.verdict)} if self.verdict else {}
@@ -82,6 +85,12 @@ def to_facts(view: View, verdict: Verdict | None) -> Mapping[str, Any]:
         "verdict": verdict.row.verdict if verdict else None,
         "observations": {name: str(one.state) for name, one in seen.items() if isinstance(one, Seen)},
     }
+
+
+def row_of(failed: Failed) -> Row | None:
+    """The row of the verdict that made this failure; the last look may have been another one, cut short."""
+    name = failed.facts.get("tunnel", {}).get("verdict")
+    return next((row for row in TABLE if row.verdict == name), None)
 
 
 def _failed(outside: Outside) -> Failed | None:

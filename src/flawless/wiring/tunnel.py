@@ -26,7 +26,7 @@ from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed
 from flawless.core.reason import Reason
 from flawless.core.service import TUNNEL, Change, ChangeAction
-from flawless.core.tunnel import Connection, Local, Metrics, Name, Outside, Process, Public, Seen
+from flawless.core.tunnel import Connection, Local, Metrics, Name, Outside, Process, Public, Route, Seen
 from flawless.manifest.environment import tool_environment
 from flawless.manifest.tunnel import hostname
 from flawless.recovery import Rule
@@ -65,11 +65,32 @@ class TunnelOf:
         """Everything that can be seen now. The public name is asked once cloudflared could carry an answer."""
         local = None if self._declared is None else await self.local(min(limit / 2, 2 * LOCALLY))
         self._metrics = _metrics_of(local)
-        why_not = _why_not(local) if self._asked is not None else "no public check is declared"
+        why_not = self._why_not(local) if self._asked is not None else "no public check is declared"
         look = await self._address.observe(limit) if why_not is None else None
         outside = look.outside if look is not None else _unasked(why_not or "")
         here = observed(local, is_proved=outside.public.state is Public.OURS)
         return View(local, outside, [*here, *(look.findings if look is not None else ())])
+
+    def _why_not(self, local: Local | None) -> str | None:
+        """Why it is of no use to ask from outside now; None when it may be."""
+        if local is None:
+            return None
+        if local.process.state is Process.NONE:
+            return "not asked: cloudflared does not run"
+        if local.metrics.state is Metrics.SILENT:
+            return "not asked: cloudflared answers nothing"
+        if local.connection.state in (Connection.NONE, Connection.REFUSED):
+            return "not asked: cloudflared is not connected to the edge"
+        return self._still_starting(local) if local.process.state is Process.OURS else None
+
+    def _still_starting(self, local: Local) -> str | None:
+        """What visitors are answered meanwhile says nothing of what they will be: a 503, measured, for a moment."""
+        if local.metrics.state is Metrics.NONE:
+            return "not asked: cloudflared is still starting"
+        assert self._declared is not None
+        if self._declared.token and local.route.state is Route.UNKNOWN:
+            return "not asked: the tunnel's rules have not come from Cloudflare yet"
+        return None
 
     async def local(self, limit: float) -> Local:
         """What this machine knows of the tunnel."""
@@ -215,19 +236,6 @@ def _unhelpful(command: Command, done: Completed) -> CommandFailed:
 def _metrics_of(local: Local | None) -> str | None:
     outcome = local.metrics.outcome if local is not None else None
     return outcome.facts.get("address") if isinstance(outcome, Passed) else None
-
-
-def _why_not(local: Local | None) -> str | None:
-    """Why it is of no use to ask from outside now; None when it may be."""
-    if local is None:
-        return None
-    if local.process.state is Process.NONE:
-        return "not asked: cloudflared does not run"
-    if local.metrics.state is Metrics.SILENT:
-        return "not asked: cloudflared answers nothing"
-    if local.connection.state in (Connection.NONE, Connection.REFUSED):
-        return "not asked: cloudflared is not connected to the edge"
-    return None
 
 
 def _unasked(because: str) -> Outside:
