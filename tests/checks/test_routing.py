@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flawless.checks.routing import LEAST, Routed, View, row_of
-from flawless.core.check import Failed, Passed
+from flawless.core.check import Failed, Passed, Skipped
 from flawless.core.gate import GRACE
 from flawless.core.reason import Reason
 from flawless.core.tunnel import TABLE, Name, Outside, Public, Seen
@@ -44,3 +44,12 @@ def test_a_failure_knows_the_row_of_its_verdict() -> None:
     [row] = [row for row in TABLE if row.reason is Reason.TUNNEL_HUNG]
     assert row_of(replace(DOWN, facts={"tunnel": {"verdict": row.verdict}})) is row
     assert row_of(DOWN) is None
+
+
+@pytest.mark.anyio
+async def test_where_nothing_is_required_nothing_is_said_to_be_proved() -> None:
+    """Optional checks speak for themselves; together they prove no release."""
+    eyes = Eyes()
+    eyes.public = Seen(Public.UNASKED, Skipped("no required check of the public address"))
+    asked = await Routed("app.example.org", eyes.look, has_tunnel=False).ask(10.0)
+    assert asked == Skipped("no required check of the public address")

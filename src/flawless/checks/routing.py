@@ -59,9 +59,10 @@ class Routed:
     async def ask(self, limit: float) -> Outcome:
         self.view = await self.look(max(limit, LEAST))
         self.verdict = None if self.view.local is None else judge(self.view.local, self.view.outside, self.hostname)
-        failed = _failed(self.view.outside) if self.verdict is None else self.verdict.failed
-        facts = {"tunnel": to_facts(self.view, self.verdict)} if self.verdict else {}
-        return replace(failed, facts=facts) if failed else replace(_passed(self.view.outside), facts=facts)
+        if self.verdict is None:
+            return _outcome(self.view.outside)
+        facts = {"tunnel": to_facts(self.view, self.verdict)}
+        return replace(self.verdict.failed or _passed(self.view.outside), facts=facts)
 
 
 def observed(local: Local | None, *, is_proved: bool) -> Iterator[Finding]:
@@ -93,11 +94,15 @@ def row_of(failed: Failed) -> Row | None:
     return next((row for row in TABLE if row.verdict == name), None)
 
 
-def _failed(outside: Outside) -> Failed | None:
-    """Without a tunnel the public name speaks for itself; a name that leads nowhere says more than a silent address."""
+def _outcome(outside: Outside) -> Outcome:
+    """Without a tunnel the public name speaks for itself; a name that leads nowhere says more than a silent address.
+
+    Where only optional checks are declared nothing is proved, and nothing is said to be.
+    """
     if outside.public.state is Public.OURS:
-        return None
-    return next((one.outcome for one in (outside.name, outside.public) if isinstance(one.outcome, Failed)), None)
+        return _passed(outside)
+    outcomes = (outside.name.outcome, outside.public.outcome)
+    return next((one for one in outcomes if isinstance(one, Failed)), outside.public.outcome)
 
 
 def _passed(outside: Outside) -> Passed:

@@ -20,7 +20,7 @@ from flawless.recovery import Ledger, Recovery, Refused, Rule
 REGISTERING: Final = 15.0
 """Seconds that cloudflared may take from its start to its first connection (measured: up to 15)."""
 
-CONFIRMING: Final = 3.0
+CONFIRMING: Final = 5.0
 """Seconds for which a cloudflared that has been running is seen broken before it is restarted: waiting for it to
 reconnect by itself may take 330 s (its own back-off, measured), a restart 0.2 s."""
 
