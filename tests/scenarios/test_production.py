@@ -13,18 +13,17 @@ import pytest
 from flawless.core.answer import Answer
 from support.canaries import found_in
 from support.edge import edge
-from support.production import KEYS, Environment, environments
+from support.production import KEYS, Environment, environments, unique
 from support.stacks import Done, Stack, until
 from support.visitors import visit
-
-HOSTNAME = "board.example.org"
 
 
 @pytest.fixture
 def world(stack: Stack, tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[Environment]:
-    with edge(tmp_path_factory.mktemp("edge"), HOSTNAME) as public:
+    hostname = unique("board")
+    with edge(tmp_path_factory.mktemp("edge"), hostname) as public:
         databases = {"production": database_url}
-        with environments(stack, public, databases, {"production": HOSTNAME}) as [one]:
+        with environments(stack, public, databases, {"production": hostname}) as [one]:
             yield one
 
 
@@ -44,9 +43,12 @@ def test_it_deploys_and_a_second_time_changes_nothing(production: Environment) -
     """Exit 0: the public name leads to this release, everything was asked with reading requests, no incident."""
     done = production.run("deploy", "--verbose")
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[-1] == f"https://{HOSTNAME}"
+    assert done.stdout.splitlines()[-1] == f"https://{production.hostname}"
     report = production.report()
-    page, live = visit(production.public, HOSTNAME), visit(production.public, HOSTNAME, "/health/live")
+    page, live = (
+        visit(production.public, production.hostname),
+        visit(production.public, production.hostname, "/health/live"),
+    )
     assert (page.status, page.headers["x-flawless-deploy-id"]) == (200, report["deploy_id"])
     assert live.json()["deployId"] == report["deploy_id"]
     assert {request.method for one in production.far_ends.values() for request in one.requests} == {"GET"}
@@ -83,7 +85,7 @@ def test_what_is_optional_or_out_of_order_makes_it_partial(production: Environme
     assert (incident["severity"], incident["category"]) == ("WARN", "API")
     assert "OpenAI" in incident["summary"]
     assert production.pids() == pids
-    assert visit(production.public, HOSTNAME).status == 200
+    assert visit(production.public, production.hostname).status == 200
 
 
 def test_a_key_that_stripe_refuses_leaves_everything_as_it_was(production: Environment) -> None:
@@ -143,7 +145,10 @@ def _assert_refused(production: Environment, done: Done, rollback: str) -> None:
 
 def _answers(production: Environment) -> list[tuple[int, bytes, str]]:
     """What the public name says, and which deploy says it."""
-    return [_told(visit(production.public, HOSTNAME, path)) for path in ("/", "/frontend/health", "/api/projects")]
+    return [
+        _told(visit(production.public, production.hostname, path))
+        for path in ("/", "/frontend/health", "/api/projects")
+    ]
 
 
 def _told(seen: Answer) -> tuple[int, bytes, str]:

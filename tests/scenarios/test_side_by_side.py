@@ -11,20 +11,21 @@ import pytest
 from support.canaries import found_in
 from support.edge import edge
 from support.postgres import fresh_database
-from support.production import SERVICES, Environment, environments
+from support.production import SERVICES, Environment, environments, unique
 from support.stacks import LIMIT, Stack, until
 from support.visitors import visit
 
-HOSTNAMES = {"production": "board.example.org", "staging": "staging.example.org"}
+NAMES = ("production", "staging")
 
 
 @pytest.fixture
 def both(stack: Stack, tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[list[Environment]]:
     """Both deployed at once, by two processes that begin together."""
     with ExitStack() as resources:
-        public = resources.enter_context(edge(tmp_path_factory.mktemp("edge"), *HOSTNAMES.values()))
-        databases = {name: resources.enter_context(fresh_database(postgres_url)) for name in HOSTNAMES}
-        made = resources.enter_context(environments(stack, public, databases, HOSTNAMES))
+        hostnames = {name: unique(name) for name in NAMES}
+        public = resources.enter_context(edge(tmp_path_factory.mktemp("edge"), *hostnames.values()))
+        databases = {name: resources.enter_context(fresh_database(postgres_url)) for name in NAMES}
+        made = resources.enter_context(environments(stack, public, databases, hostnames))
         _deploy_at_once(made)
         yield made
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,11 @@ _ENTITLED: Final = {
 """Whose environment holds each; Cloudflare's is in nobody's."""
 
 SERVICES: Final = ("backend", "frontend", "tunnel")
+
+
+def unique(label: str) -> str:
+    """A public name that is nobody else's: every cloudflared of the machine is looked at, those of other tests too."""
+    return f"{label}-{secrets.token_hex(3)}.example.org"
 
 
 class Environment:
