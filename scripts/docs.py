@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from flawless.checks.catalog import CATALOG, Entry, Occasion
+from flawless.checks.routing import OBSERVATIONS
 from flawless.core import event
 from flawless.core.pages import Page, codes, page
 from flawless.core.tunnel import TABLE, Restart, Row
@@ -36,6 +37,7 @@ FAMILIES: Final = {
     "MIGRATE": "Migrations",
     "SERVICE": "Services",
     "TUNNEL": "The tunnel",
+    "PUBLIC": "The public address",
     "HOST": "The machine",
     "LOCK": "The deploy lock",
     "DEPLOY": "The deploy itself",
@@ -65,6 +67,12 @@ OCCASIONS: Final = {
     Occasion.MEANWHILE: "during a deploy, beside its other phases, and once more at most where that helps",
 }
 
+
+OBSERVED: Final = {name: id_ for name, (id_, _) in OBSERVATIONS.items()} | {
+    "name": "public.resolves",
+    "public": "public.reachable",
+}
+"""The check behind each observation."""
 
 RESTARTS: Final = {Restart.NO: "no", Restart.ONCE: "once", Restart.START: "start it"}
 
@@ -130,7 +138,7 @@ def _reason(one: Page) -> Iterator[str]:
     yield f"How it is found: {one.found}"
     yield f"{one.patience}"
     yield "What to do:"
-    yield "\n".join(f"{number}. {step}" for number, step in enumerate(one.steps, 1))
+    yield _numbered(one.steps)
     yield f"Example: `{one.example}`"
     if one.before is not None:
         yield f"What other tools show in its place: {one.before}"
@@ -190,7 +198,20 @@ def tunnel() -> str:
         "A restart is made only where it can help, once, under the budget that every process of this machine shares.",
         "This page is generated from `src/flawless/core/tunnel.py`.",
         _table(("verdict", "when", "code", "restart"), map(_verdict, TABLE)),
+        *(block for row in TABLE if row.reason is not None for block in _page_of(row, page(row.reason))),
     )
+
+
+def _page_of(row: Row, of_code: Page) -> Iterator[str]:
+    """A verdict for whoever is woken by it: what is broken, what shows it, whether a restart helps, what to do."""
+    yield f"## {row.verdict[0].upper()}{row.verdict[1:]}"
+    yield f"`{row.reason}`: {of_code.title} {of_code.meaning}"
+    yield f"Seen by: {', '.join(f'`{OBSERVED[name]}`' for name in row.tells)}. A restart: {RESTARTS[row.restart]}."
+    yield _numbered(of_code.steps)
+
+
+def _numbered(steps: Sequence[str]) -> str:
+    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
 
 
 def _verdict(row: Row) -> tuple[str, ...]:

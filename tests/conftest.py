@@ -10,6 +10,9 @@ from support.postgres import database_url, postgres_template, postgres_url, spar
 
 # A shell's background job begins with SIGINT ignored, and hands that down to every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# So does SIGHUP under nohup. A handler keeps the tests themselves alive, and is no longer there in what they start.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 __all__ = ["anyio_backend", "database_url", "postgres_template", "postgres_url", "spare_postgres"]
 

@@ -17,8 +17,9 @@ from flawless.adapters.sockets import SystemSockets, is_free
 from flawless.checks.catalog import CATALOG, Occasion, Surroundings, artefacts, preflight
 from flawless.checks.ports import World
 from flawless.checks.routing import OBSERVATIONS
-from flawless.core.check import Skipped
+from flawless.core.check import Outcome, Passed, Skipped
 from flawless.core.connector import Connector
+from support.connectors import OTHER, TOKEN, TUNNEL
 from support.manifests import manifest_in
 
 EVERYTHING = """
@@ -155,3 +156,20 @@ async def test_a_tunnel_that_runs_needs_no_program(tmp_path: Path) -> None:
     outcome = await tool.ask(1)
     assert isinstance(outcome, Skipped)
     assert "pid 1 " in outcome.because
+
+
+async def test_the_tunnel_of_another_stack_does_not_replace_a_missing_program(tmp_path: Path) -> None:
+    """What runs on the same machine for somebody else's name is of no use here: the program is looked for."""
+    text = f'[tunnel]\nhostname = "app.example.org"\ncommand = ["cloudflared-of-nobody"]\ntoken = "{TOKEN}"\n'
+    others = {
+        tunnel: Connector(1, 0.0, "root", ("cloudflared",), tunnel=tunnel) for tunnel in (OTHER, TUNNEL, "a-name")
+    }
+
+    async def asked(tunnel: str) -> Outcome:
+        around = replace(surroundings(tmp_path), connectors=lambda: [others[tunnel]])
+        checks = preflight(manifest_in(tmp_path, text), around)
+        return await next(one for one in checks if one.id == "tool.installed:cloudflared-of-nobody").ask(1)
+
+    assert isinstance(await asked(OTHER), Passed), "it was looked for"
+    assert isinstance(await asked(TUNNEL), Skipped)
+    assert isinstance(await asked("a-name"), Skipped)

@@ -621,7 +621,7 @@ async def test_what_is_no_tls_at_all() -> None:
         http = RemoteHttp(resolve={f"{HOST}:443": f"127.0.0.1:{server.sockets[0].getsockname()[1]}"})
         state, failed = await refused(Look(unused, http=http, scheme="https"))
         await http.aclose()
-    assert (state, failed.reason) == (Public.TLS, Reason.PUBLIC_TLS)
+    assert (state, failed.reason, failed.is_permanent) == (Public.TLS, Reason.PUBLIC_TLS, False)
 
 
 # --- the page's own files ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 from collections.abc import Collection, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from flawless.adapters.archive import Archive
-from flawless.core.check import Failed, Outcome, Passed
+from flawless.core.check import Failed, Finding, Outcome, Passed
 from flawless.core.errors import CommandFailed
 from flawless.core.event import Event, RunEnded, RunStarted, Stamped, Stream, Verdict
 from flawless.core.phase import DeployResult, Phase
@@ -227,3 +228,62 @@ async def test_a_run_that_ended_or_never_began_is_not_settled(stack: Stack) -> N
     (folder / "20261123T141503Z-000000.jsonl").write_bytes(b"")
     (folder / "20261123T141504Z-000000.jsonl").write_bytes(b"\0" * 100 + b"\n")
     assert stack.settle() == []
+
+
+def interface(*, partial: bool) -> Finding:
+    failed = Failed(Reason.API_UNAVAILABLE, "OpenAI is out of order", ("503",), ("wait",))
+    return Finding("external.openai", "OpenAI accepts the key", failed, 0.1, tolerated=partial)
+
+
+@dataclass
+class Judges(Says):
+    """A step that judges an interface."""
+
+    finding: Finding = field(default_factory=lambda: interface(partial=True))
+
+    async def run(self, run: Run) -> Outcome:
+        run.record(self.finding)
+        run.note("external", {**self.finding.to_json(), "next_steps": ["wait"], "base_url": None})
+        return self.outcome
+
+
+async def test_an_outage_opens_a_warning_that_the_same_deploy_does_not_resolve(stack: Stack) -> None:
+    """Exit 2, the report names it, and what earlier deploys had opened is resolved but for this."""
+    stack.steps[Phase.EXTERNAL_VERIFY] = Judges()
+    assert await stack.deployment.deploy() == Verdict(DeployResult.PARTIAL, 2)
+    assert [one["id"] for one in stack.book.warned] == ["external.openai"]
+    assert (stack.book.opened, stack.book.kept) == ([], ["0001"])
+    assert (stack.report()["incident_id"], stack.good) == ("0001", 1)
+
+
+async def test_what_failed_the_deploy_has_its_incident_already(stack: Stack) -> None:
+    """One cause, one incident."""
+    failed = Judges(finding=interface(partial=False))
+    failed.outcome = failed.finding.outcome
+    stack.steps[Phase.EXTERNAL_VERIFY] = failed
+    assert (await stack.deployment.deploy()).exit_code == 1
+    assert ([one["code"] for one in stack.book.opened], stack.book.warned) == (["API_UNAVAILABLE"], [])
+
+
+@pytest.mark.parametrize("failing", [True, False])
+async def test_what_goes_on_beside_the_phases_ends_with_them(stack: Stack, *, failing: bool) -> None:
+    """Whatever becomes of the run; where it fails, before anything is put back."""
+    run = stack.deployment.run
+    told: list[str] = []
+
+    async def hangs() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            told.append("ended")
+
+    async def undo() -> None:
+        told.append("undone")
+
+    task = run.beside(hangs())
+    if failing:
+        run.undo.push("undone", undo)
+        stack.fail()
+    await stack.deployment.deploy()
+    assert task.cancelled()
+    assert told == ["ended", "undone"][: 1 + failing]

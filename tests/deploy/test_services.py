@@ -385,6 +385,12 @@ async def test_what_ends_while_the_end_state_is_looked_at_has_ended(stage: Stage
     assert keeper.committed == 0
 
 
+async def test_one_that_ends_behind_its_last_answer_has_ended(stage: Stage) -> None:
+    """Its keeper refuses to call it ready: told is the end, not the refusal."""
+    stage.add("api").ends_before_the_mark = True
+    assert reason_of(await brought_up(stage)) is Reason.SERVICE_EXITED
+
+
 async def test_what_has_passed_the_last_look_and_ends_before_the_others_have_has_ended(stage: Stage) -> None:
     """The verdict is what is true now."""
     keeper = stage.add("api")

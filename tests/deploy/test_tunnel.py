@@ -202,6 +202,25 @@ async def test_what_a_restart_can_cure_is_restarted_once(stage: Stage, action: C
     assert stage.orders[-1] == "restart tunnel"
 
 
+async def test_a_look_that_the_deadline_cut_short_does_not_hide_what_a_restart_can_cure(stage: Stage) -> None:
+    """The failure that counts is the one before it, and so is its verdict."""
+    ours(stage, ChangeAction.KEEP)
+
+    def seen(now: float) -> Mapping[str, Any]:
+        last = {"origin": Origin.DOWN, "public": Public.BAD_GATEWAY}
+        return {} if world.ledger.charged else last if now > CONFIRMING / 2 else {"public": Public.NO_TUNNEL}
+
+    class Hurried(World):
+        async def look(self, limit: float) -> View:
+            view = await super().look(limit)
+            await stage.clock.sleep(min(limit, CONFIRMING / 2))
+            return view
+
+    world = Hurried(stage, seen)
+    assert await verified(world) == Passed()
+    assert len(world.restarts) == 1
+
+
 async def test_what_is_no_better_after_the_restart_fails_and_is_not_restarted_again(stage: Stage) -> None:
     """The failure tells that it was tried."""
     ours(stage)

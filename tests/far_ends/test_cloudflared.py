@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -77,11 +78,26 @@ def world(tmp_path: Path, public: Edge, origin: Faults) -> Iterator[World]:
         yield World(tmp_path, public, origin, resources)
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+REAL: Final = shutil.which("cloudflared")
+
+
+@pytest.fixture(params=["stand-in", "real"])
+def program(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """What needs no edge is asked of the real one too, where it is installed."""
+    if request.param == "stand-in":
+        return COMMAND
+    if REAL is None:
+        pytest.skip("no cloudflared is installed here")
+    return (REAL,)
+
+
+def run(
+    folder: Path, *arguments: str, program: tuple[str, ...] = COMMAND, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """One that ends by itself."""
     clean = {"PATH": os.environ["PATH"], "HOME": str(folder), **environment}
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, env=clean, capture_output=True, text=True, timeout=20, check=False
+        [*program, *arguments], cwd=folder, env=clean, capture_output=True, text=True, timeout=20, check=False
     )
 
 
@@ -91,12 +107,12 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 @pytest.mark.parametrize(
     "token", ["no base64", base64.b64encode(b"no json").decode(), base64.b64encode(b"[]").decode()]
 )
-def test_a_token_that_is_no_token_ends_it_with_255(tmp_path: Path, token: str) -> None:
+def test_a_token_that_is_no_token_ends_it_with_255(tmp_path: Path, program: tuple[str, ...], token: str) -> None:
     """From the environment or a file; the token itself is not said."""
     (tmp_path / "token").write_text(token + "\n")
     for done in (
-        run(tmp_path, "tunnel", "run", TUNNEL_TOKEN=token),
-        run(tmp_path, "tunnel", "run", "--token-file", "token"),
+        run(tmp_path, "tunnel", "run", program=program, TUNNEL_TOKEN=token),
+        run(tmp_path, "tunnel", "run", "--token-file", "token", program=program),
     ):
         assert done.returncode == 255
         assert "Provided Tunnel token is not valid." in done.stderr
@@ -109,26 +125,32 @@ def test_a_token_that_is_no_token_ends_it_with_255(tmp_path: Path, token: str) -
         (["tunnel", "run"], 255, '"cloudflared tunnel run" requires the ID or name of the tunnel'),
         (["tunnel", "--config", "nowhere.yml", "run"], 255, '"cloudflared tunnel run" requires the ID or name'),
         (["tunnel", "run", "--token-file", "nowhere"], 255, "Failed to read token file: open nowhere: no such file"),
-        (["tunnel", "run", str(uuid.UUID(int=1))], 1, "doesn't exist or is not a file"),
+        (
+            ["tunnel", "--credentials-file", "nowhere.json", "run", str(uuid.UUID(int=1))],
+            1,
+            "doesn't exist or is not a file",
+        ),
         (["tunnel", "--config", "broken.yml", "run"], 1, "error parsing YAML in config file at broken.yml"),
         (["tunnel", "--config", "list.yml", "run"], 1, "error parsing YAML in config file at list.yml"),
-        (["tunnel", "--credentials-file", "broken.yml", "run", "x"], 1, "contained invalid JSON"),
+        (["tunnel", "--credentials-file", "broken.yml", "run", str(uuid.UUID(int=1))], 1, "contained invalid JSON"),
         (["tunnel", "info", "x"], 1, "Error locating origin cert"),
         (["tunnel", "ready"], 1, "--metrics has to be provided"),
     ],
 )
-def test_a_wrong_start_ends_at_once(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
+def test_a_wrong_start_ends_at_once(
+    tmp_path: Path, program: tuple[str, ...], arguments: list[str], status: int, said: str
+) -> None:
     """With the status and the words of the real one."""
     (tmp_path / "broken.yml").write_text("tunnel: [")
     (tmp_path / "list.yml").write_text("- one")
-    done = run(tmp_path, *arguments)
+    done = run(tmp_path, *arguments, program=program)
     assert done.returncode == status, done.stderr
     assert said in done.stderr
 
 
-def test_an_unknown_flag_ends_it_with_zero(tmp_path: Path) -> None:
+def test_an_unknown_flag_ends_it_with_zero(tmp_path: Path, program: tuple[str, ...]) -> None:
     """So a manager that restarts on failure does not."""
-    done = run(tmp_path, "tunnel", "--nonsense", "run")
+    done = run(tmp_path, "tunnel", "--nonsense", "run", program=program)
     assert done.returncode == 0
     assert "Incorrect Usage. flag provided but not defined" in done.stdout
 
@@ -137,47 +159,52 @@ def test_an_unknown_flag_ends_it_with_zero(tmp_path: Path) -> None:
     ("rules", "keys", "said"),
     [
         ([{"hostname": HOSTNAME, "service": "http://127.0.0.1:1"}], {}, "The last ingress rule must match all URLs"),
-        ([{"service": "http_status:404"}, {"service": "http_status:404"}], {}, "this is not the last rule"),
-        ([{"service": "127.0.0.1:3000"}], {}, "please make sure it has a scheme and a hostname"),
+        ([{"service": "http_status:404"}] * 2, {}, "meaning the rules which follow it will never be triggered"),
+        ([{"service": "localhost:3000"}], {}, "please make sure it has a scheme and a hostname"),
         ([{"service": "http://127.0.0.1:3000/api"}], {}, "don't support proxying to a different path"),
-        ([{"hostname": HOSTNAME}], {}, "invalid service"),
+        ([{"hostname": HOSTNAME}], {}, "is an invalid address"),
+        ([{"service": "http://127.0.0.1:3000/"}], {}, "don't support proxying to a different path"),
         ([{"hostname": "a:80", "service": "http://b"}, {"service": "http_status:404"}], {}, "cannot contain a port"),
-        ([{"hostname": "a", "path": "(", "service": "http://b"}, {"service": "http_status:1"}], {}, "invalid"),
+        ([{"hostname": "a", "path": "(", "service": "http://b"}, {"service": "http_status:404"}], {}, "invalid regex"),
         (None, {"protocol": "carrier pigeon"}, "Unknown protocol"),
         (None, {"grace_period": "4m"}, "grace-period must be equal or less than 3m0s"),
     ],
 )
-def test_a_wrong_configuration_ends_it_with_one(world: World, rules: Any, keys: dict[str, Any], said: str) -> None:
+def test_a_wrong_configuration_ends_it_with_one(
+    world: World, program: tuple[str, ...], rules: Any, keys: dict[str, Any], said: str
+) -> None:
     """`Couldn't start tunnel`, and why."""
     config = world.configured(rules, **keys)
-    done = run(world.folder, "--config", str(config), *world.flags, "tunnel", "run")
+    done = run(world.folder, "--config", str(config), *world.flags, "tunnel", "run", program=program)
     assert done.returncode == 1
     assert "Couldn't start tunnel" in done.stderr
     assert said in done.stderr
 
 
-def test_unknown_keys_are_accepted_in_silence(world: World) -> None:
+def test_unknown_keys_are_accepted_in_silence(world: World, program: tuple[str, ...]) -> None:
     """As the real one accepts them."""
     config = world.configured(nonsense=1)
-    done = run(world.folder, "tunnel", "--config", str(config), "ingress", "validate")
+    done = run(world.folder, "tunnel", "--config", str(config), "ingress", "validate", program=program)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "OK")
 
 
-def test_the_rule_of_an_address_is_told(world: World) -> None:
+def test_the_rule_of_an_address_is_told(world: World, program: tuple[str, ...]) -> None:
     """The catch-all is a match too, and exits 0."""
     config = str(world.configured())
-    first = run(world.folder, "tunnel", "--config", config, "ingress", "rule", f"https://{HOSTNAME}/x")
-    other = run(world.folder, "tunnel", "--config", config, "ingress", "rule", "https://other.example.org/")
+    first = run(world.folder, "tunnel", "--config", config, "ingress", "rule", f"https://{HOSTNAME}/x", program=program)
+    other = run(
+        world.folder, "tunnel", "--config", config, "ingress", "rule", "https://other.example.org/", program=program
+    )
     assert "Matched rule #0" in first.stdout
     assert world.service in first.stdout
     assert "Matched rule #1" in other.stdout
     assert (first.returncode, other.returncode) == (0, 0)
 
 
-def test_a_metrics_address_in_use_ends_it_with_one(world: World) -> None:
+def test_a_metrics_address_in_use_ends_it_with_one(world: World, program: tuple[str, ...]) -> None:
     """An explicit one; it does not look for another."""
     with socket.create_server(("127.0.0.1", world.port)):
-        done = run(world.folder, "--config", str(world.configured()), *world.flags, "tunnel", "run")
+        done = run(world.folder, "--config", str(world.configured()), *world.flags, "tunnel", "run", program=program)
     assert done.returncode == 1
     assert "Error opening metrics server listener" in done.stderr
     assert "address already in use" in done.stderr
@@ -266,13 +293,14 @@ def test_the_command_ready_asks_the_metrics_port(world: World) -> None:
 
 def test_with_a_token_the_rules_come_from_the_edge(world: World) -> None:
     """Just after the registration: 503 between; then with the version of the dashboard, and new ones at any time."""
-    world.public.configuration_takes = 0.3
+    world.public.configuration_takes = 60
     tunnel = world.public.tunnel(HOSTNAME, rules=rules_to(world.service))
     with cloudflared(
         world.public, *world.flags, "tunnel", "run", folder=world.folder, environment={"TUNNEL_TOKEN": tunnel.token}
     ):
         until(world.is_listening, "the metrics port opens")
         assert visit(world.public, HOSTNAME).status == 503
+        world.public.push(tunnel.id, tunnel.rules, 1)
         until(lambda: metrics_json(world.port, "/config")["version"] == 1, "the rules are there")
         assert visit(world.public, HOSTNAME).status == 200
         world.public.push(tunnel.id, [{"service": "nonsense"}], 2)
@@ -290,7 +318,8 @@ def test_a_token_of_an_empty_object_runs_as_nobodys_tunnel(world: World) -> None
     """Accepted here, refused at the edge, for ever."""
     token = base64.b64encode(b"{}").decode()
     environment = {"TUNNEL_TOKEN": token, "TUNNEL_EDGE": world.public.address}
-    arguments = (*world.flags, "tunnel", "run")
+    # An id behind `run` does not count beside a token; it says whose this is to whoever looks at this machine.
+    arguments = (*world.flags, "tunnel", "run", world.tunnel.id)
     with cloudflared(
         world.public, *arguments, folder=world.folder, environment=environment, connected=False
     ) as process:
@@ -466,6 +495,19 @@ def test_lost_connections_show_at_once_and_come_back(world: World) -> None:
         assert world.public.connectors[0].id == connector
         until(lambda: world.ready() == 200, "ready again")
         assert process.poll() is None
+
+
+def test_the_edge_may_shun_whom_it_knows(world: World) -> None:
+    """The same process never gets in again, a new one does: a restart is what helps."""
+    with world.running(stand_in="backoff=0.1") as process:
+        world.public.shuns_the_known = True
+        world.public.cut()
+        until(lambda: world.log().count("Retrying connection") >= 6, "it tries again and again")
+        assert world.ready() == 503
+        assert process.poll() is None
+    with world.running():
+        assert visit(world.public, HOSTNAME).status == 200
+    assert len(world.public.arrivals) == 2
 
 
 def test_two_of_one_tunnel_share_its_requests(world: World, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
-"""A manifest with a tunnel and a public name, made in one call; cloudflared is started as the product starts it."""
+"""A manifest with a tunnel and a public name, made in one call; and cloudflareds that nobody of ours has started."""
 
 from __future__ import annotations
+
+import subprocess
 
 import pytest
 
 from support.edge import Edge
 from support.stacks import Stack, lives, stack, until
-from support.tunnels import HOSTNAME, cloudflared, declare, frozen, until_gone
+from support.tunnels import cloudflared, declare, frozen, hostname_of, system_service, until_connected, until_gone
 from support.visitors import visit
 
 __all__ = ["stack"]
@@ -17,7 +19,6 @@ def test_a_declared_tunnel_leads_to_the_service_that_a_deploy_started(
     stack: Stack, public: Edge, tmp_path_factory: pytest.TempPathFactory, *, with_token: bool
 ) -> None:
     """The deploy's id comes back through the public name, in head and body; page, script and style have their types."""
-    stack.service("frontend", "answer=site", "echo", role="frontend")
     tunnel = declare(stack, public, with_token=with_token)
     table = stack.manifest.pop("tunnel")
     stack.manifest.pop("public")
@@ -25,11 +26,12 @@ def test_a_declared_tunnel_leads_to_the_service_that_a_deploy_started(
     options = ["--token-file", "token"] if with_token else ["--config", table["config"]]
     folder = tmp_path_factory.mktemp("foreign")
     (folder / "token").write_text(tunnel.token)
+    name = hostname_of(stack)
 
     with cloudflared(public, "--metrics", table["metrics"], *options, "tunnel", "run", folder=folder) as process:
-        until(lambda: visit(public, HOSTNAME).status == 200, "it has its rules")
-        live = visit(public, HOSTNAME, "/health/live?nonce=1")
-        types = [visit(public, HOSTNAME, path).content_type for path in ("/", "/app.js", "/site.css")]
+        until(lambda: visit(public, name).status == 200, "it has its rules")
+        live = visit(public, name, "/health/live?nonce=1")
+        types = [visit(public, name, path).content_type for path in ("/", "/app.js", "/site.css")]
         with frozen(process.pid):
             pass
         process.kill()
@@ -38,3 +40,24 @@ def test_a_declared_tunnel_leads_to_the_service_that_a_deploy_started(
     assert live.json()["deployId"] == live.headers["x-flawless-deploy-id"] == stack.report()["deploy_id"]
     assert types == ["text/html", "text/javascript", "text/css"]
     assert not lives(process.pid)
+
+
+def test_a_service_manager_restarts_its_cloudflared_when_it_is_told_to(
+    stack: Stack, public: Edge, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Another process, the same configuration; each order is counted, and nothing of it is left."""
+    declare(stack, public)
+    table = stack.manifest["tunnel"]
+    folder = tmp_path_factory.mktemp("foreign")
+
+    with system_service(public, "--config", table["config"], "tunnel", "run", folder=folder) as service:
+        first = service.pid
+        subprocess.run(service.restart, check=True, env={"FLAWLESS_DEPLOY_ID": "none of its business"})
+        second = service.pid
+        assert not lives(first)
+        public.wait_for(lambda: len(public.arrivals) == 2)
+        until_connected(public)
+        assert service.orders == 1
+
+    assert first != second
+    assert not lives(second)

@@ -70,3 +70,27 @@ async def test_what_only_a_removed_database_had_is_not_open_any_more(
     waiting.forget_database()
     assert waiting.counts() == {"open": 1, "critical": 1}
     assert waiting.open_in_database() == []
+
+
+async def test_an_outage_that_goes_on_stays_one_warning_until_a_deploy_finds_it_well(make_book: MakeBook) -> None:
+    """A WARN of category API with every next step; a deploy that meets it again leaves it open, a good one ends it."""
+    book = make_book()
+    outcome = {
+        "id": "external.openai",
+        "code": "API_UNAVAILABLE",
+        "evidence": ["OpenAI is out of order", "GET api.openai.com/v1/models answered 503"],
+        "next_step": "see whether it has an outage",
+        "next_steps": ["see whether it has an outage", "when it answers again: flawless deploy"],
+    }
+    first = book.warn_for(outcome, "20261123T141502Z-3f9c2a")
+    assert first is not None
+    again = book.warn_for(outcome, "20261123T151502Z-3f9c2a")
+    book.resolve_for("20261123T151502Z-3f9c2a", [again or ""])
+    assert (again, book.counts()) == (first, {"open": 1, "critical": 0})
+    async with book.opened() as opened:
+        [story] = await opened.store.stories(IdRange.of(first))
+    assert (story.incident.severity, story.incident.category) == ("WARN", "API")
+    assert story.incident.summary == "OpenAI is out of order"
+    assert len(story.incident.next_steps) == 2
+    book.resolve_for("20261123T161502Z-3f9c2a")
+    assert book.counts() == {"open": 0, "critical": 0}

@@ -259,6 +259,9 @@ def test_a_file_without_the_right_to_read_it_is_refused(tmp_path: Path) -> None:
 
 # --- what is refused, all at once ---
 
+AT = "[external.openai]\nkey = 'k'\nbase_url = "
+BASE_URL = "external.openai.base_url"
+
 REFUSED = [
     ("tunel = 1", "tunel", "unknown key", "did you mean tunnel?"),
     ("[timeouts]\ndatabse = 1", "timeouts.databse", "unknown key", "did you mean database?"),
@@ -286,6 +289,18 @@ REFUSED = [
     ("[external.stripe]\nenabled = false", "external.stripe", "no reason", None),
     ("[external.stripe]", "external.stripe.key", "nothing", None),
     ("[external.strpie]", "external.strpie", "unknown key", "did you mean stripe?"),
+    (
+        f"{AT}'http://proxy.example.org'",
+        BASE_URL,
+        "http:// to another machine, which shows the key to all on the way",
+        None,
+    ),
+    (f"{AT}'http://0.0.0.0:80'", BASE_URL, "http:// to another machine, which shows the key to all on the way", None),
+    (f"{AT}'https://u:p@proxy.example.org'", BASE_URL, "an address with more than host, port and path", None),
+    (f"{AT}'https://proxy.example.org/?to='", BASE_URL, "an address with more than host, port and path", None),
+    (f"{AT}'proxy.example.org'", BASE_URL, "a text that is no address", None),
+    (f"{AT}'https://proxy.example.org:x'", BASE_URL, "a text that is no address", None),
+    (f"{AT}'https://[::1'", BASE_URL, "a text that is no address", None),
     ("[tunnel]\nconfig = 'x'\ntoken = 'y'", "tunnel", "both", None),
     ("[tunnel]\nprovider = 'cloudflare'", "tunnel.provider", '"cloudflare"', 'did you mean "cloudflared"?'),
     ("[database]", "database.url", "nothing", None),
@@ -510,3 +525,21 @@ def test_no_refusal_shows_a_secret(read: Load, text: str) -> None:
         read(f'name = "a"\n{text}', environ={"API_KEY": CANARY})
     assert CANARY not in repr([caught.value, caught.value.problems, caught.value.evidence, caught.value.next_steps])
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1/v1", "https://proxy.example.org:8443/stripe/"],
+)
+def test_a_key_may_go_to_this_machine_in_the_clear_and_anywhere_over_tls(read: Load, address: str) -> None:
+    """A stand-in on loopback, or a proxy of one's own."""
+    external = read(f"name = 'a'\n{AT}'{address}'").settings.external
+    assert external.openai is not None
+    assert external.openai.base_url == address
+
+
+def test_a_variable_cannot_bring_an_address_that_would_show_the_key(refuse: Refuse) -> None:
+    """Whoever names the place a key is sent to, the rule holds; what it named is not repeated."""
+    error = refuse(f"name = 'a'\n{AT}'${{PROXY}}'", environ={"PROXY": f"http://u:{CANARY}@proxy.example.org"})
+    assert list(error) == [BASE_URL]
+    assert CANARY not in str(error)

@@ -233,9 +233,10 @@ def test_without_its_own_words_an_unusable_state_would_be_a_mistake_of_ours(stac
     ids=["journal", "reserve"],
 )
 def test_without_it_a_disk_that_fills_up_would_go_unnoticed_or_take_the_report(
-    small_disk: Path, mutation: str, told: str
+    small_disk: Path, tmp_path: Path, mutation: str, told: str
 ) -> None:
     with stacks(small_disk) as stack, failing(stack, mutation, told=told):
+        stack.environment["TMPDIR"] = str(tmp_path)  # where a report goes for which there is no room
         fill_up_while_it_deploys(stack)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +27,7 @@ from support.far_ends import (
     trust,
     witness,
 )
-from support.stacks import Done, Stack
+from support.stacks import Done, Stack, until
 from support.verdicts import assert_failed, assert_gone
 
 CANARY: Final = 'Kan4ri"\\/+=<&>9.9-Vogel'
@@ -471,6 +473,26 @@ def test_a_deploy_that_fails_does_not_wait_for_them(world: World) -> None:
     assert "never retrieved" not in done.output
 
 
+def test_an_interruption_does_not_wait_for_them(world: World) -> None:
+    """Ctrl-C while the deploy waits for an answer: it is put back at once, exit 130, and nobody is asked any more."""
+    far_end = world.declare("openai", timeout="30s")
+    far_end.fail_with("hang")
+    before = time.monotonic()
+    with world.stack.deploying() as process:
+        until(lambda: waits(world.stack), "the deploy waits in EXTERNAL_VERIFY")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert time.monotonic() - before < 30
+    assert len(far_end.requests) == 1
+    assert world.stack.failure()["code"] == "DEPLOY_INTERRUPTED"
+    assert_gone(world.stack, "backend")
+
+
+def waits(stack: Stack) -> bool:
+    journals = list((stack.folder / ".flawless/journal").glob("*.jsonl"))
+    return bool(journals) and b'"phase.started","phase":"EXTERNAL_VERIFY"' in journals[0].read_bytes()
+
+
 # --- each check is what finds it ---
 
 _BLIND: Final = """
@@ -499,6 +521,15 @@ async def late(self, run):
     return await verify(self, run)
 Interfaces.verify = late
 """
+_ASKS_ONCE: Final = """
+from flawless.deploy.steps import external
+external._OneRetry.asked = property(lambda self: 2, lambda self, value: None)
+"""
+_TAKES_ANY: Final = """
+from flawless.checks import cloudflare, stripe
+stripe.StripeSendsEvents._is_ours = lambda self, url: True
+cloudflare._leads_to = lambda record, wanted: True
+"""
 _TOLERATES_ALL: Final = """
 from flawless.checks import interfaces
 interfaces.REFUSALS.clear()
@@ -514,6 +545,28 @@ def test_without_the_check_a_refused_key_would_be_called_live(world: World, name
     """A product that does not read the answer says yes."""
     world.declare(name).fail_with(401)
     assert world.stack.deploy(mutation=_BLIND).exit_code == 0
+
+
+def test_without_the_one_retry_a_bad_moment_would_cost_the_deploy_its_zero(world: World) -> None:
+    """A product that asks once calls it an outage."""
+    far_end = world.declare("stripe")
+    far_end.fail_with(503, times=1)
+    assert world.stack.deploy(mutation=_ASKS_ONCE).exit_code == 2
+    assert len(far_end.requests) == 1
+
+
+def test_without_the_further_questions_nobody_would_miss_the_endpoint_or_the_record(world: World) -> None:
+    """A product that takes whatever is listed for ours passes both."""
+    one = world.declare("stripe", webhook_secret="whsec_t1Zdp7dc4eC39HqLyjWDarjt0aBcDeFg")
+    far_end = world.declare("cloudflare")
+    assert isinstance(one, Stripe)
+    assert isinstance(far_end, Cloudflare)
+    one.webhooks = ["https://old.example.org/hook"]
+    far_end.records = [{"type": "A", "name": "app.staging.example.org", "content": "192.0.2.7", "proxied": True}]
+    world.stack.manifest["external"]["cloudflare"] |= {"account": far_end.account, "tunnel": far_end.tunnel}
+    world.stack.manifest["base_url"] = "https://app.staging.example.org"
+    assert world.stack.deploy(mutation=_TAKES_ANY).exit_code == 0
+    assert [world.outcome(f"external.{name}")["status"] for name in ("webhook", "dns")] == ["PASS", "PASS"]
 
 
 def test_without_the_judgement_a_refusal_would_be_an_outage(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from support.stacks import Stack
+from support.stacks import Stack, until
 from support.verdicts import assert_failed, assert_gone, assert_never_started
 
 
@@ -92,6 +92,7 @@ def test_what_had_left_comes_back_when_the_last_look_fails(stack: Stack) -> None
 
     report = assert_failed(stack, done, "SERVICE_UNHEALTHY", "the end state is wrong")
     assert report["failure"]["phase"] == "SUCCESS"
+    until(lambda: stack.is_served("old"), "what was resumed, which no gate waits for, listens")
     assert stack.ask("old")["status"] == "alive"
     assert psutil.Process(stack.pid("old")).environ()["RELEASE"] == "one"
 

@@ -30,8 +30,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,9 +69,8 @@ _SWITCHES: Final = {"no-autoupdate", "no-prechecks", "no-tls-verify", "hello-wor
 _SECRET_FLAGS: Final = {"token", "credentials-contents"}
 _LEVELS: Final = {"debug": "DBG", "info": "INF", "warn": "WRN", "error": "ERR", "fatal": "FTL"}
 _PROTOCOLS: Final = {"auto", "http2", "quic"}
-_SERVICE: Final = re.compile(
-    r"(https?|wss?|tcp|ssh|rdp|smb)://[^/]+/?|unix(\+tls)?:.+|http_status:\d{3}|hello_world|bastion|socks-proxy"
-)
+_SPECIAL_SERVICE: Final = re.compile(r"unix(\+tls)?:.+|http_status:\d{3}|hello[_-]?world|bastion|socks-proxy")
+"""Those that are no address."""
 
 
 class Ended(Exception):
@@ -294,39 +293,46 @@ def rules_of(file: Mapping[str, Any], url: str) -> tuple[Rule, ...]:
 
 
 def _rule(given: Any, number: int, total: int, common: Mapping[str, Any]) -> Rule:
-    if not isinstance(given, dict) or not given.get("service"):
-        raise ValueError(f"Rule #{number} has an invalid service: you must set a service")
-    request = {**common, **(given.get("originRequest") or {})}
-    rule = Rule(str(given["service"]), str(given.get("hostname") or ""), str(given.get("path") or ""), request)
-    is_catch_all = not rule.path and rule.hostname in {"", "*"}
-    if is_catch_all and number < total:
-        matching = "is matching the hostname '', but this is not the last rule"
-        raise ValueError(f"Rule #{number} {matching}; it will match every hostname and block the rules after it")
-    if not is_catch_all and number == total:
-        raise ValueError(
-            "The last ingress rule must match all URLs (i.e. it should not have a hostname or path filter)"
-        )
-    _check(rule, number)
-    return rule
-
-
-def _check(rule: Rule, number: int) -> None:
-    if ":" in rule.hostname:
-        raise ValueError("Hostname cannot contain a port")
-    if "*" in rule.hostname.removeprefix("*.") and rule.hostname != "*":
-        raise ValueError(
-            'Hostname patterns can have at most one wildcard character ("*") and it can only be used for subdomains'
-        )
-    if not _SERVICE.fullmatch(rule.service):
-        if urlsplit(rule.service).path.strip("/") and "://" in rule.service:
-            raise ValueError(
-                f"{rule.service} is an invalid address, ingress rules don't support proxying to a different path"
-            )
-        raise ValueError(f"{rule.service} is an invalid address, please make sure it has a scheme and a hostname")
+    """Its complaints are the real one's, in its order."""
+    keys = given if isinstance(given, dict) else {}
+    request = {**common, **(keys.get("originRequest") or {})}
+    rule = Rule(str(keys.get("service") or ""), str(keys.get("hostname") or ""), str(keys.get("path") or ""), request)
+    _check_service(rule.service)
+    _check_hostname(rule, number, total)
     try:
         re.compile(rule.path)
     except re.error as error:
         raise ValueError(f"Rule #{number} has an invalid regex: {error}") from error
+    return rule
+
+
+def _check_service(service: str) -> None:
+    if _SPECIAL_SERVICE.fullmatch(service):
+        return
+    parts = urlsplit(service)
+    if not parts.scheme or not parts.hostname:
+        raise ValueError(f"{service} is an invalid address, please make sure it has a scheme and a hostname")
+    if parts.path:
+        why = "ingress rules don't support proxying to a different path on the origin service"
+        raise ValueError(
+            f"{service} is an invalid address, {why}. The path will be the same as the eyeball request's path"
+        )
+
+
+def _check_hostname(rule: Rule, number: int, total: int) -> None:
+    is_catch_all = not rule.path and rule.hostname in {"", "*"}
+    if ":" in rule.hostname:
+        raise ValueError("Hostname cannot contain a port")
+    if "*" in rule.hostname[1:]:
+        most = 'Hostname patterns can have at most one wildcard character ("*")'
+        raise ValueError(f'{most} and it can only be used for subdomains, e.g. "*.example.com"')
+    if number == total and not is_catch_all:
+        raise ValueError(
+            "The last ingress rule must match all URLs (i.e. it should not have a hostname or path filter)"
+        )
+    if number < total and is_catch_all:
+        matching = f"Rule #{number} is matching the hostname '{rule.hostname}', but this will match every hostname"
+        raise ValueError(f"{matching}, meaning the rules which follow it will never be triggered.")
 
 
 # --- what it says ---
@@ -558,20 +564,22 @@ class Tunnel:
         self.counters.put("cloudflared_orchestration_config_version", version)
         self.log.note("Updated to new configuration", config=json.dumps(pushed["config"]), version=version)
 
-    def answer(self, request: Mapping[str, Any], index: int) -> dict[str, Any]:
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """One request, until its answer has been sent: a graceful end waits for it."""
         with self._changed:
             self._in_flight += 1
         self.counters.add("cloudflared_tunnel_total_requests")
         self.counters.add("cloudflared_tunnel_concurrent_requests_per_tunnel")
         try:
-            return self._proxied(request, index)
+            yield
         finally:
             self.counters.add("cloudflared_tunnel_concurrent_requests_per_tunnel", -1)
             with self._changed:
                 self._in_flight -= 1
                 self._changed.notify_all()
 
-    def _proxied(self, request: Mapping[str, Any], index: int) -> dict[str, Any]:
+    def answer(self, request: Mapping[str, Any], index: int) -> dict[str, Any]:
         host, path = request["host"].partition(":")[0], request["path"]
         number, rule = next((n, one) for n, one in enumerate(self.rules) if one.fits(host, path.partition("?")[0]))
         try:
@@ -728,7 +736,8 @@ class Connection:
                     threading.Thread(target=self._answer, args=(message,), daemon=True).start()
 
     def _answer(self, message: Mapping[str, Any]) -> None:
-        self.send({"answer": message["request"], **self._tunnel.answer(message, self.index)})
+        with self._tunnel.in_flight():
+            self.send({"answer": message["request"], **self._tunnel.answer(message, self.index)})
 
     def send(self, message: Mapping[str, Any]) -> None:
         with self._lock, suppress(OSError):  # an edge that is gone is noticed by the reader

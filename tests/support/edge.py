@@ -211,6 +211,10 @@ class Edge:
         self.names = list(names)
         self.requests: list[Record] = []
         self.registration = Registration.USUAL
+        self.shuns_the_known = False
+        """Whoever has been here before is hung up on: only a new process gets in, as after a restart."""
+        self.arrivals: list[str] = []
+        """The connector's id of every process that came to register, once each, in order."""
         self.registration_takes = 0.0
         """Seconds until the edge answers a registration."""
         self.configuration_takes = 0.0
@@ -223,6 +227,7 @@ class Edge:
         self._behaviours: dict[str, tuple[Behaviour, ...]] = {}
         self._connectors: dict[str, Connector] = {}
         self._virtual: dict[str, list[Callable[[Asked], Reply]]] = {}
+        self._configuring: list[threading.Thread] = []
         self._turn = itertools.count()
         self._authority = trustme.CA()
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -238,6 +243,8 @@ class Edge:
         for listener in (self._front, self._back):
             if listener is not None:
                 listener.close()
+        for thread in self._configuring:
+            thread.join(LIMIT)
 
     # --- where it is ---
 
@@ -412,8 +419,9 @@ class Edge:
                 link.end()
 
     def _admits(self, hello: Mapping[str, Any], link: _Link) -> bool:
+        is_known = self._has_come(hello["connectorId"])
         self.ending.wait(self.registration_takes)
-        if self.registration is Registration.HANGS_UP:
+        if self.registration is Registration.HANGS_UP or (is_known and self.shuns_the_known):
             return False
         if self.registration is Registration.SILENT:
             self.ending.wait(LIMIT)
@@ -422,6 +430,13 @@ class Edge:
         if refusal:
             link.send({"error": refusal})
         return not refusal
+
+    def _has_come(self, connector_id: str) -> bool:
+        """Whether it has been here before; from now on it has."""
+        with self._changed:
+            is_known = connector_id in self.arrivals
+            self.arrivals += [] if is_known else [connector_id]
+            return is_known
 
     def _refusal(self, hello: Mapping[str, Any]) -> str:
         if self.registration is not Registration.USUAL:
@@ -444,9 +459,14 @@ class Edge:
             connector._links.append(link)
             self._changed.notify_all()
         if hello["isToken"] and hello["index"] == 0:
-            self.ending.wait(self.configuration_takes)
-            link.send(_configuration(self._tunnels[tunnel_id].rules, 1))
+            self._configuring.append(threading.Thread(target=self._configure, args=(link, tunnel_id), daemon=True))
+            self._configuring[-1].start()
         return connector
+
+    def _configure(self, link: _Link, tunnel_id: str) -> None:
+        if not self.ending.wait(self.configuration_takes):
+            with suppress(OSError):  # it may be gone by then
+                link.send(_configuration(self._tunnels[tunnel_id].rules, 1))
 
     def _relay(self, connector: Connector, link: _Link, lines: Any) -> None:
         for line in lines:

@@ -35,6 +35,7 @@ class FakeKeeper:
     refusal: Exception | None = None
     revert_to: Running | None = None
     refuses_commit: bool = False
+    ends_before_the_mark: bool = False
     keeps_its_process: bool = False
     marked: list[bool] = field(default_factory=list)
     prepared_at: list[float] = field(default_factory=list)
@@ -103,6 +104,9 @@ class FakeKeeper:
         return self.now
 
     async def mark(self, *, ready: bool) -> None:
+        if self.ends_before_the_mark:
+            self.end()
+            raise CommandFailed("there is no process that could be ready", code="SERVICE_KEEPER_FAILED")
         self.marked.append(ready)
 
     async def exited(self) -> Exit:

@@ -42,5 +42,5 @@ def assert_never_started(stack: Stack, service: str) -> None:
 
 
 def _is_usable(step: str) -> bool:
-    """A line that can be pasted, or a place to edit."""
-    return bool(re.search(r"flawless [a-z]|kill \d+|sudo |ulimit |\.toml|cd /", step))
+    """A line that can be pasted, or a place to edit, at Cloudflare's too."""
+    return bool(re.search(r"flawless [a-z]|kill \d+|sudo |ulimit |\.(toml|ya?ml)\b|dashboard|cd /", step))

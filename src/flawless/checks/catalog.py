@@ -23,7 +23,7 @@ from flawless.checks.environment import (
 )
 from flawless.checks.ports import PortFree, PortTable, World
 from flawless.checks.tools import FindProgram, ToolInstalled, Wanted
-from flawless.checks.tunnel_config import TunnelConfigured, declared
+from flawless.checks.tunnel_config import Tunnel, TunnelConfigured, declared, may_carry
 from flawless.core.check import Check, Failed
 from flawless.core.connector import Connector
 from flawless.core.settings import ExecProbe, ServiceSettings
@@ -348,9 +348,9 @@ def _wanted(manifest: Manifest, connectors: Callable[[], Sequence[Connector]]) -
         for key, argv in (("apply", migrate.apply), ("pending", migrate.pending)):
             if argv:
                 yield Wanted(argv[0], manifest.root / migrate.directory, path, f"database.migrate.{key}")
-    tunnel = manifest.settings.tunnel
-    if tunnel is not None and declared(manifest) is not None:
-        yield Wanted(tunnel.command[0], manifest.root, path, "tunnel.command", _runs_already(connectors))
+    settings, tunnel = manifest.settings.tunnel, declared(manifest)
+    if settings is not None and tunnel is not None:
+        yield Wanted(settings.command[0], manifest.root, path, "tunnel.command", _runs_already(tunnel, connectors))
     for name, artefact in manifest.settings.artefacts.items():
         if artefact.build:
             by = f"artefacts.{name}.build"
@@ -369,9 +369,14 @@ def _of_service(manifest: Manifest, name: str, service: ServiceSettings) -> Iter
             yield Wanted(probe.exec[0], directory, path, f"a probe of services.{name}")
 
 
-def _runs_already(connectors: Callable[[], Sequence[Connector]]) -> Callable[[], str | None]:
-    """A cloudflared that somebody else runs, perhaps in a container, is verified and not started."""
-    return lambda: next((f"a cloudflared runs already: {one}" for one in connectors()), None)
+def _runs_already(tunnel: Tunnel, connectors: Callable[[], Sequence[Connector]]) -> Callable[[], str | None]:
+    """A cloudflared that somebody else runs for this tunnel, perhaps in a container, is verified and not started."""
+
+    def said() -> str | None:
+        running = (one for one in connectors() if may_carry(one, tunnel))
+        return next((f"a cloudflared runs already: {one}" for one in running), None)
+
+    return said
 
 
 def _needless(check: ArtefactFresh) -> Callable[[], str | None]:

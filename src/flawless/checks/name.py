@@ -96,6 +96,7 @@ class NameKnown:
             (
                 f"see whom this machine asks: getent ahosts {self.host}; cat /etc/resolv.conf",
                 "right after a change of DNS wait for the old answer to expire, or pin the name: [public] resolve",
+                f"what the code means: flawless explain {Reason.PUBLIC_DNS_SPLIT}",
             ),
         )
 
@@ -116,7 +117,10 @@ class NameKnown:
             Reason.HOST_OFFLINE,
             f"this machine finds no name at all, {self.host} neither: it seems to be offline",
             tuple(said),
-            ("see whether this machine has a network: ping -c 3 1.1.1.1",),
+            (
+                "see whether this machine has a network: ping -c 3 1.1.1.1",
+                f"what the code means: flawless explain {Reason.HOST_OFFLINE}",
+            ),
         )
 
 

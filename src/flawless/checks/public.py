@@ -277,9 +277,11 @@ class PublicReachable:
             host, port = self._place()
             said.extend(await presented(host, port, self.host, REQUEST / 2))
         steps = tuple(dict.fromkeys(step for one in telling if one.state is state for step in one.steps))
-        # What comes and goes may be gone the next time; somebody else's answer is not forgiven.
+        # What comes and goes may be gone the next time, and so may a handshake that breaks off; somebody else's answer
+        # is not forgiven.
+        is_passing = bool(ours) or (state is Public.TLS and all(one.weight is Weight.BLIP for one in telling))
         failed = self.failure(state, said, steps)
-        return replace(failed, permanent=False) if ours and not foreign else failed
+        return replace(failed, permanent=False) if is_passing and not foreign else failed
 
     def failure(self, state: Public, said: Sequence[str], steps: Sequence[str] = ()) -> Failed:
         """The failure that a state is, with what was seen; `steps` are those the replies know better."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from flawless.core.check import Concern, Failed, Finding, Outcome, Passed
-from flawless.core.tunnel import Local, Outside, Public, Seen, Verdict, judge
+from flawless.core.tunnel import TABLE, Local, Outside, Public, Row, Seen, Verdict, judge
 
 OBSERVATIONS: Final[Mapping[str, tuple[str, str]]] = {
     "configuration": ("tunnel.configured", "cloudflared has what it is started with"),
@@ -20,6 +20,9 @@ OBSERVATIONS: Final[Mapping[str, tuple[str, str]]] = {
     "origin": ("tunnel.origin", "the address that the rule names answers"),
 }
 """Each observation of this machine, as the check that it is: its id and its claim."""
+
+LEAST: Final = 0.5
+"""Seconds that a look is given at least, past the deadline if need be: in less, a slow answer is taken for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,12 @@ class Routed:
         return f"{self.hostname} leads to this release"
 
     async def ask(self, limit: float) -> Outcome:
-        self.view = await self.look(limit)
+        self.view = await self.look(max(limit, LEAST))
         self.verdict = None if self.view.local is None else judge(self.view.local, self.view.outside, self.hostname)
-        failed = _failed(self.view.outside) if self.verdict is None else self.verdict.failed
-        facts = {"tunnel": to_facts(self.view, self.verdict)} if self.verdict else {}
-        return replace(failed, facts=facts) if failed else replace(_passed(self.view.outside), facts=facts)
+        if self.verdict is None:
+            return _outcome(self.view.outside)
+        facts = {"tunnel": to_facts(self.view, self.verdict)}
+        return replace(self.verdict.failed or _passed(self.view.outside), facts=facts)
 
 
 def observed(local: Local | None, *, is_proved: bool) -> Iterator[Finding]:
@@ -84,11 +88,21 @@ def to_facts(view: View, verdict: Verdict | None) -> Mapping[str, Any]:
     }
 
 
-def _failed(outside: Outside) -> Failed | None:
-    """Without a tunnel the public name speaks for itself; a name that leads nowhere says more than a silent address."""
+def row_of(failed: Failed) -> Row | None:
+    """The row of the verdict that made this failure; the last look may have been another one, cut short."""
+    name = failed.facts.get("tunnel", {}).get("verdict")
+    return next((row for row in TABLE if row.verdict == name), None)
+
+
+def _outcome(outside: Outside) -> Outcome:
+    """Without a tunnel the public name speaks for itself; a name that leads nowhere says more than a silent address.
+
+    Where only optional checks are declared nothing is proved, and nothing is said to be.
+    """
     if outside.public.state is Public.OURS:
-        return None
-    return next((one.outcome for one in (outside.name, outside.public) if isinstance(one.outcome, Failed)), None)
+        return _passed(outside)
+    outcomes = (outside.name.outcome, outside.public.outcome)
+    return next((one for one in outcomes if isinstance(one, Failed)), outside.public.outcome)
 
 
 def _passed(outside: Outside) -> Passed:

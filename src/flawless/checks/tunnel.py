@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from flawless.checks.ingress import Place, Rule, first_match, rules_of
-from flawless.checks.tunnel_config import ConfigFile, Ready, Tunnel, Unusable, expected, look, no_rule, read
+from flawless.checks.tunnel_config import ConfigFile, Ready, Tunnel, expected, file_of, look, no_rule
 from flawless.core.answer import Answer, Http
 from flawless.core.check import Failed, Passed, Skipped
 from flawless.core.connector import Connector
@@ -193,7 +193,7 @@ async def _seen(
 
 async def _read(connector: Connector, world: World, is_ours: bool, limit: float) -> Reading:  # noqa: FBT001 - one call
     ports = await asyncio.to_thread(world.sockets.ports_of, [connector.pid])
-    file = await asyncio.to_thread(_file_of, connector)
+    file = await asyncio.to_thread(file_of, connector)
     told = _port_of(connector.metrics or (file.metrics if file else ""))
     if not ports:
         address, given = await _hidden(connector, world, [told] if told else _DEFAULT_PORTS, limit)
@@ -235,14 +235,6 @@ async def _all_asked(
 def _port_of(address: str) -> int | None:
     port = address.rpartition(":")[2]
     return int(port) if port.isdecimal() else None
-
-
-def _file_of(connector: Connector) -> ConfigFile | None:
-    """The file it was started with, where this user may read it and it is still whole."""
-    try:
-        return read(connector.config) if connector.config else None
-    except (OSError, Unusable):
-        return None
 
 
 def _address(listener: Listener) -> str:

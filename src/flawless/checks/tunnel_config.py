@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from flawless.checks.ingress import Rule, complaints, first_match, rules_of
 from flawless.core.check import Failed, Outcome, Passed
-from flawless.core.connector import tunnel_of_token
+from flawless.core.connector import Connector, tunnel_of_token
 from flawless.core.reason import Reason
 from flawless.core.secret import Secret
 from flawless.core.settings import Role
@@ -122,6 +122,21 @@ def read(path: Path) -> ConfigFile:
         rules=rules_of(ingress, [lines[f"ingress.{at}"] for at in range(len(ingress))]) if ingress else None,
         has_credentials=any(document.get(key) for key in ("token", "token-file", "credentials-contents")),
     )
+
+
+def file_of(connector: Connector) -> ConfigFile | None:
+    """The file that a process was started with, where this user may read it and it is still whole."""
+    try:
+        return read(connector.config) if connector.config else None
+    except (OSError, Unusable):
+        return None
+
+
+def may_carry(connector: Connector, tunnel: Tunnel) -> bool:
+    """Whether that process may be the one for our name: what it was told does not name another tunnel."""
+    file, wanted = file_of(connector), expected(tunnel)
+    told = connector.tunnel or (file.tunnel if file else "")
+    return not (wanted and _is_id(told)) or told.lower() == wanted
 
 
 def _parsed(data: bytes) -> tuple[Any, dict[str, int]]:

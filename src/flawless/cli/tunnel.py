@@ -13,7 +13,7 @@ from flawless.cli.options import Common, before_the_verb, common
 from flawless.cli.page import Line, Span, line, result, table, wrapped
 
 if TYPE_CHECKING:
-    from flawless.wiring.tunnel import Looked
+    from flawless.wiring.tunnel_orders import Looked
 
 _STYLES: Final = {"PASS": "green", "WARN": "yellow", "FAIL": "red", "SKIP": "dim"}
 
@@ -45,7 +45,7 @@ def command(context: click.Context) -> None:
 @command.command(name="status", help=_STATUS)
 @common
 def status(flags: Common) -> int:
-    from flawless.wiring.tunnel import look
+    from flawless.wiring.tunnel_orders import look
 
     return _told(asyncio.run(look(flags.config, flags.environment)), flags)
 
@@ -53,7 +53,7 @@ def status(flags: Common) -> int:
 @command.command(name="restart", help=_RESTART)
 @common
 def restart(flags: Common) -> int:
-    from flawless.wiring.tunnel import restart as restarted
+    from flawless.wiring.tunnel_orders import restart as restarted
 
     return _told(asyncio.run(restarted(flags.config, flags.environment)), flags)
 

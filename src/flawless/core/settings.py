@@ -397,10 +397,11 @@ class ExternalInterface(Table):
 
     enabled: Switch = Field(default=True, description="false: skipped, with the reason.")
     reason: str = Field(default="", description="Why it is disabled.")
-    strict: Switch = Field(default=False, description="An outage of theirs fails the deploy too.")
-    optional: Switch = Field(default=False, description="Its failure makes the deploy partial, not failed.")
+    strict: Switch = Field(default=False, description="An outage of theirs fails the deploy too, unless optional.")
+    optional: Switch = Field(default=False, description="A refused key makes the deploy partial, not failed.")
     base_url: str = Field(
-        default="", description="A proxy of one's own, or a test; absent: the interface's own address."
+        default="",
+        description="Where its key is sent: a proxy of one's own, or a test on this machine; absent: its own address.",
     )
     timeout: Duration = _time("10s", 0.01, HOUR, "The limit of one request; absent: timeouts.external.")
 

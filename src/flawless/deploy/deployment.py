@@ -110,11 +110,12 @@ class Deployment:
 
     def _incident(self) -> str | None:
         """That of the failure, else the first of what made the deploy partial."""
-        deploy_id = self.run.deploy_id
+        deploy_id, failure = self.run.deploy_id, self.builder.failure
+        opened = self.incidents.open_for(failure, deploy_id) if failure is not None else None
         warned = [self.incidents.warn_for(one, deploy_id) for one in self.builder.external if is_out(one)]
+        if failure is not None:
+            return opened
         met = [one for one in warned if one is not None]
-        if self.builder.failure is not None:
-            return self.incidents.open_for(self.builder.failure, deploy_id)
         self.incidents.resolve_for(deploy_id, met)
         return met[0] if met else None
 

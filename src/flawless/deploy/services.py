@@ -24,6 +24,9 @@ SETTLING = 10.0
 """Seconds beyond the stability window in which a service may fall and stand up again once."""
 
 
+ENDING = 1.0
+"""Seconds in which the end of a process is heard of, once its keeper has seen it."""
+
 ROOM = 1.0
 """Seconds a probe gets at the least, when the one before it took all the time there was."""
 
@@ -197,10 +200,20 @@ class Group:
         """From a process to a service that is ready; what is new must stay so."""
         name = running.name
         await self._gate(plan, running)
-        await self.keepers[name].mark(ready=True)
+        await self._mark_ready(name)
         self.started[name] = running = replace(running, ready=True)
         if is_new:
             self._stable[name] = asyncio.ensure_future(self._watch_stable(plan, running))
+
+    async def _mark_ready(self, name: str) -> None:
+        """A keeper refuses the word when the process has ended since its last answer: then that end is the news."""
+        try:
+            await self.keepers[name].mark(ready=True)
+        except CommandFailed:
+            await asyncio.wait([self._endings[name]], timeout=ENDING)
+            if self._endings[name].done():
+                raise GateFailed(self._endings[name].result()) from None
+            raise
 
     def _prepare_for(self, name: str) -> None:
         """The keepers of those that wait for this one boot while it does."""

@@ -205,9 +205,9 @@ def _no_place_for_a_key(address: str) -> str | None:
     if parts.scheme not in {"http", "https"} or not (_HOST.fullmatch(host) or _ip(host)) or not address.isprintable():
         return "a text that is no address"
     if "@" in parts.netloc or parts.query or parts.fragment:
-        return "an address with more than host, port and path: what stands there would be sent along"
+        return "an address with more than host, port and path"
     if parts.scheme == "http" and not (host == "localhost" or ((ip := _ip(host)) and ip.is_loopback)):
-        return "http:// to another machine: the key would be readable on its way"
+        return "http:// to another machine, which shows the key to all on the way"
     return None
 
 

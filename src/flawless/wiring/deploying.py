@@ -36,13 +36,13 @@ from flawless.manifest.environment import tool_environment
 from flawless.wiring import given_up, preflight
 from flawless.wiring.services import Services
 from flawless.wiring.settling import settle
-from flawless.wiring.tunnel import TunnelOf
 
 if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
     from flawless.checks.interfaces import Declared
     from flawless.core.check import Check
     from flawless.wiring.stack import Stack
+    from flawless.wiring.tunnel import TunnelOf
 
 NOT_YET = "declared, and not supported by this version yet"
 
@@ -125,7 +125,12 @@ class Deploying:
         return Services(self.stack)
 
     @cached_property
-    def _tunnel(self) -> TunnelOf:
+    def _tunnel(self) -> TunnelOf | None:
+        """Of a stack that declares a tunnel or a public check."""
+        if not self._services.tunnel() and self._settings.public is None:
+            return None
+        from flawless.wiring.tunnel import TunnelOf
+
         return TunnelOf(self.stack)
 
     @cached_property
@@ -153,6 +158,10 @@ class Deploying:
 
     async def _plan(self, run: Run) -> Group:
         changes = await self._services.changes()
+        if self._services.tunnel():
+            from flawless.wiring.tunnel import left_to_others
+
+            changes = await left_to_others(self.stack, changes)
         run.note("changes", {"services": {one.name: _told(one) for one in changes}})
         group = await self._services.group(run, changes, self._leaving)
         run.ends_with(group.aclose)
@@ -196,14 +205,17 @@ class Deploying:
 
     def _verify_tunnel(self) -> VerifyTunnel:
         timeouts, tunnel = self._settings.timeouts, self._tunnel
-        total = max(timeouts.tunnel_ready, timeouts.public) if tunnel.is_declared else timeouts.public
-        return VerifyTunnel(
-            self._group, tunnel if tunnel.is_declared else None, tunnel.routed, total, self._tunnel.remember
-        )
+        if tunnel is None:
+            return VerifyTunnel(self._group, None, None, timeouts.public)
+        if not tunnel.is_declared:
+            return VerifyTunnel(self._group, None, tunnel.routed, timeouts.public)
+        total = max(timeouts.tunnel_ready, timeouts.public)
+        return VerifyTunnel(self._group, tunnel, tunnel.routed, total, tunnel.remember)
 
     def _last_questions(self) -> list[Check]:
         database = [self._database_checks().reachable] if self._database is not None else []
-        return [*database, *([self._tunnel.routed] if self._tunnel.routed is not None else [])]
+        routed = self._tunnel.routed if self._tunnel is not None else None
+        return [*database, *([routed] if routed is not None else [])]
 
     def _on_good(self, run: Run) -> Callable[[], Awaitable[None]]:
         """What a good deploy leaves behind: what should run from now on."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from flawless.adapters import desired
 from flawless.core import ids
-from flawless.core.errors import UsageError
+from flawless.core.errors import CommandFailed, UsageError
 from flawless.core.event import Effected, Intended, Reader
-from flawless.core.service import Change, Keeper, Running
+from flawless.core.reason import Reason
+from flawless.core.service import TUNNEL, Change, Keeper, Running
 from flawless.deploy.lifecycle import bring_up, restarts, starts, take_down, with_dependencies
 from flawless.deploy.run import Run
 from flawless.wiring import given_up
@@ -31,13 +32,13 @@ class Lifecycle:
 
     async def start(self, names: Sequence[str]) -> list[Change]:
         """Starts the named services, or all, and what they wait for; what was done with each."""
-        chosen = self._chosen(names)
+        chosen = await self._ours(self._chosen(names), names)
         changes = starts(chosen, await self._running(chosen))
         return await self._bring_up(changes, "flawless start")
 
     async def restart(self, names: Sequence[str]) -> list[Change]:
         """Stops and starts the named services, or all."""
-        chosen = self._chosen(names)
+        chosen = await self._ours(self._chosen(names), names)
         changes = restarts(chosen, names or chosen, await self._running(chosen))
         return await self._bring_up(changes, "flawless restart")
 
@@ -88,6 +89,23 @@ class Lifecycle:
         after = {name: service.after for name, service in self.stack.manifest.services.items()}
         wanted = with_dependencies(names or everything, after)
         return [name for name in everything if name in wanted]
+
+    async def _ours(self, chosen: list[str], names: Sequence[str]) -> list[str]:
+        """Without a tunnel that somebody else runs. Raises CommandFailed when just that is asked for."""
+        if TUNNEL not in chosen:
+            return chosen
+        from flawless.wiring.tunnel import TunnelOf
+
+        foreign = await TunnelOf(self.stack).foreign()
+        if foreign is None:
+            return chosen
+        if TUNNEL in names:
+            raise CommandFailed(
+                f"{foreign}; a second one would take a part of its requests",
+                code=Reason.SERVICE_OWNED_ELSEWHERE,
+                next_steps=["look at it: flawless tunnel status", "restart it: flawless tunnel restart"],
+            )
+        return [name for name in chosen if name != TUNNEL]
 
     def _known(self, names: Sequence[str]) -> None:
         declared = list(self.stack.manifest.services)

@@ -16,6 +16,7 @@ from flawless.deploy.run import ATTEMPT
 from flawless.wiring import preflight
 from flawless.wiring.deploying import migration_tool
 from flawless.wiring.services import Services
+from flawless.wiring.tunnel import left_to_others
 
 if TYPE_CHECKING:
     from flawless.wiring.stack import Stack
@@ -53,7 +54,7 @@ async def plan(stack: Stack) -> Planned:
 
 async def _changes(stack: Stack) -> list[Change]:
     leaving = [Change(name, ChangeAction.STOP, ("the manifest no longer names it",)) for name in stack.leaving()]
-    return [*await Services(stack).changes(), *leaving]
+    return [*await left_to_others(stack, await Services(stack).changes()), *leaving]
 
 
 async def _problems(stack: Stack) -> list[Finding]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from flawless.adapters import tunnel_record
 from flawless.adapters.cloudflared import connectors
@@ -23,17 +21,15 @@ from flawless.checks.routing import Routed, View, observed
 from flawless.checks.tunnel import World, observe
 from flawless.checks.tunnel_config import Tunnel as Declared
 from flawless.checks.tunnel_config import declared, origins_of
-from flawless.core.budget import Spent
-from flawless.core.check import Failed, Finding, Outcome, Passed, Skipped, ask
+from flawless.core.check import Passed, Skipped
 from flawless.core.clock import to_stamp
-from flawless.core.errors import CommandFailed, UsageError
-from flawless.core.gate import Patience, gate
+from flawless.core.errors import CommandFailed
 from flawless.core.reason import Reason
-from flawless.core.service import TUNNEL
-from flawless.core.tunnel import Connection, Local, Metrics, Name, Outside, Process, Public, Seen
+from flawless.core.service import TUNNEL, Change, ChangeAction
+from flawless.core.tunnel import Connection, Local, Metrics, Name, Outside, Process, Public, Route, Seen
 from flawless.manifest.environment import tool_environment
 from flawless.manifest.tunnel import hostname
-from flawless.recovery import Recovery, Refused, Rule
+from flawless.recovery import Rule
 from flawless.wiring.services import Services
 from flawless.wiring.stack import Stack
 
@@ -69,7 +65,7 @@ class TunnelOf:
         """Everything that can be seen now. The public name is asked once cloudflared could carry an answer."""
         local = None if self._declared is None else await self.local(min(limit / 2, 2 * LOCALLY))
         self._metrics = _metrics_of(local)
-        why_not = _why_not(local) if self._asked is not None else "no public check is declared"
+        why_not = self._why_not(local) if self._asked is not None else "no public check is declared"
         look = await self._address.observe(limit) if why_not is None else None
         outside = look.outside if look is not None else _unasked(why_not or "")
         is_proved = outside.public.state is Public.OURS
@@ -78,6 +74,27 @@ class TunnelOf:
             local = await self.local(2 * LOCALLY)
         here = observed(local, is_proved=is_proved)
         return View(local, outside, [*here, *(look.findings if look is not None else ())])
+
+    def _why_not(self, local: Local | None) -> str | None:
+        """Why it is of no use to ask from outside now; None when it may be."""
+        if local is None:
+            return None
+        if local.process.state is Process.NONE:
+            return "not asked: cloudflared does not run"
+        if local.metrics.state is Metrics.SILENT:
+            return "not asked: cloudflared answers nothing"
+        if local.connection.state in (Connection.NONE, Connection.REFUSED):
+            return "not asked: cloudflared is not connected to the edge"
+        return self._still_starting(local) if local.process.state is Process.OURS else None
+
+    def _still_starting(self, local: Local) -> str | None:
+        """What visitors are answered meanwhile says nothing of what they will be: a 503, measured, for a moment."""
+        if local.metrics.state is Metrics.NONE:
+            return "not asked: cloudflared is still starting"
+        assert self._declared is not None
+        if self._declared.token and local.route.state is Route.UNKNOWN:
+            return "not asked: the tunnel's rules have not come from Cloudflare yet"
+        return None
 
     async def local(self, limit: float) -> Local:
         """What this machine knows of the tunnel."""
@@ -225,153 +242,14 @@ def _metrics_of(local: Local | None) -> str | None:
     return outcome.facts.get("address") if isinstance(outcome, Passed) else None
 
 
-def _why_not(local: Local | None) -> str | None:
-    """Why it is of no use to ask from outside now; None when it may be."""
-    if local is None:
-        return None
-    if local.process.state is Process.NONE:
-        return "not asked: cloudflared does not run"
-    if local.metrics.state is Metrics.SILENT:
-        return "not asked: cloudflared answers nothing"
-    if local.connection.state in (Connection.NONE, Connection.REFUSED):
-        return "not asked: cloudflared is not connected to the edge"
-    return None
-
-
 def _unasked(because: str) -> Outside:
     return Outside(Seen(Name.UNASKED, Skipped(because)), Seen(Public.UNASKED, Skipped(because)))
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What `flawless tunnel` found out. `restarted`: what became of the restart, where one was ordered."""
-
-    routed: Routed
-    finding: Finding
-    redact: Callable[[Any], Any]
-    restarted: str | None = None
-    of_the_api: Sequence[Finding] = ()
-
-    @property
-    def findings(self) -> Sequence[Finding]:
-        return (*(self.routed.view.findings if self.routed.view is not None else ()), *self.of_the_api)
-
-
-async def look(config: Path | None, environment: str | None) -> Looked:
-    """Asks everything once, and the Cloudflare API for its own view where a token is given.
-
-    Raises UsageError where the manifest declares neither a tunnel nor a public check.
-    """
-    stack, tunnel, routed = _opened(config, environment)
-    try:
-        limit = stack.manifest.settings.timeouts.public
-        finding, view = await asyncio.gather(ask(routed, limit), _of_the_api(stack))
-        return replace(_looked(tunnel, routed, finding), of_the_api=view)
-    finally:
-        await tunnel.aclose()
-        await stack.aclose()
-
-
-async def restart(config: Path | None, environment: str | None) -> Looked:
-    """Restarts cloudflared once, through `recovery`, and waits until the name leads here or the time is over.
-
-    The order is a person's, so it is not charged to the budget. Raises CommandFailed.
-    """
-    stack, tunnel, routed = _opened(config, environment)
-    if not tunnel.is_declared:
-        raise UsageError("the manifest declares no tunnel", next_steps=["see docs/settings.md, [tunnel]"])
-    stack.ensure_ours()
-    carrier = _Carrier(tunnel, routed)
-    try:
-        recovery = Recovery(carrier, _Uncharged(tunnel.ledger), tunnel.rule, stack.clock)
-        done = await recovery.restart(await tunnel.incarnation())
-        if isinstance(done, Refused):
-            raise _refusal(done.failed)
-        assert carrier.after is not None
-        return replace(_looked(tunnel, routed, carrier.after), restarted=done.said)
-    finally:
-        await tunnel.aclose()
-        await stack.aclose()
-
-
-async def _of_the_api(stack: Stack) -> list[Finding]:
-    """What Cloudflare says of the tunnel and of the name's record; a token that is refused is for a deploy to say."""
-    from flawless.checks.interfaces import declared as interfaces
-
-    asked = interfaces(stack.manifest, stack.remote_http, stack.clock).asked
-    checks = [(check, one.timeout) for one in asked if one.accepts.id == "external.cloudflare" for check in one.further]
-    return list(await asyncio.gather(*(ask(check, timeout) for check, timeout in checks)))
-
-
-def _refusal(failed: Failed) -> CommandFailed:
-    return CommandFailed(failed.cause, code=failed.reason, evidence=failed.evidence, next_steps=failed.next_steps)
-
-
-def _opened(config: Path | None, environment: str | None) -> tuple[Stack, TunnelOf, Routed]:
-    stack = Stack.load(config, environment)
-    tunnel = TunnelOf(stack)
-    if tunnel.routed is None:
-        raise UsageError(
-            "the manifest declares neither a tunnel nor a public check, so there is nothing to ask",
-            next_steps=["see docs/settings.md, [tunnel] and [public]"],
-        )
-    return stack, tunnel, tunnel.routed
-
-
-def _looked(tunnel: TunnelOf, routed: Routed, finding: Finding) -> Looked:
-    tunnel.remember(routed)
-    return Looked(routed, finding, tunnel.stack.redact)
-
-
-@dataclass
-class _Carrier:
-    """The process that carries the tunnel, as `recovery` restarts it for a person. `after`: what was found out then."""
-
-    tunnel: TunnelOf
-    routed: Routed
-    name: str = TUNNEL
-    after: Finding | None = None
-
-    async def incarnation(self) -> str | None:
-        return await self.tunnel.incarnation()
-
-    async def restart(self) -> None:
-        """Raises CommandFailed, also where nothing runs that could be restarted."""
-        local = await self.tunnel.local(2 * LOCALLY)
-        match local.process.state:
-            case Process.OURS:
-                await self.tunnel.stack.keepers[TUNNEL].restart()
-            case Process.FOREIGN:
-                await self.tunnel.restart_foreign()
-            case _:
-                raise CommandFailed(
-                    "no cloudflared runs for this tunnel, so there is nothing to restart",
-                    code=Reason.TUNNEL_NOT_RUNNING,
-                    next_steps=["start it: flawless start tunnel", "see what is there: flawless tunnel status"],
-                )
-
-    async def ask(self) -> Outcome:
-        timeouts = self.tunnel.stack.manifest.settings.timeouts
-        patience = Patience(max(timeouts.tunnel_ready, timeouts.public), attempt=timeouts.public)
-        self.after = await gate(self.routed, patience, clock=self.tunnel.stack.clock)
-        keeper = self.tunnel.stack.keepers[TUNNEL]
-        running = await keeper.look()
-        if running is not None and running.is_alive and running.keeper_pid is not None:
-            await keeper.mark(ready=self.after.failure is None)
-        return self.after.outcome
-
-
-@dataclass(frozen=True)
-class _Uncharged:
-    """The same lock; what a person orders is no sign of a tunnel that falls again and again (recovery.Ledger)."""
-
-    ledger: RestartLedger
-
-    def held(self, limit: float) -> AbstractAsyncContextManager[None]:
-        return self.ledger.held(limit)
-
-    def spent(self) -> Spent:
-        return Spent(())
-
-    def charge(self, restarts: Sequence[float]) -> None:
-        """Nothing is written down."""
+async def left_to_others(stack: Stack, changes: Sequence[Change]) -> list[Change]:
+    """The changes, but a tunnel that somebody else runs already is not started beside that one."""
+    absent = any(one.name == TUNNEL and one.action is ChangeAction.START for one in changes)
+    said = await TunnelOf(stack).foreign() if absent else None
+    if said is None:
+        return list(changes)
+    return [Change(TUNNEL, ChangeAction.KEEP, (said,)) if one.name == TUNNEL else one for one in changes]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from flawless.checks.routing import Routed
+from flawless.checks.routing import Routed, row_of
 from flawless.core.check import Failed, Finding, Outcome, Passed, Skipped
 from flawless.core.errors import CommandFailed
 from flawless.core.gate import Ending, Patience
@@ -20,7 +20,7 @@ from flawless.recovery import Ledger, Recovery, Refused, Rule
 REGISTERING: Final = 15.0
 """Seconds that cloudflared may take from its start to its first connection (measured: up to 15)."""
 
-CONFIRMING: Final = 3.0
+CONFIRMING: Final = 5.0
 """Seconds for which a cloudflared that has been running is seen broken before it is restarted: waiting for it to
 reconnect by itself may take 330 s (its own back-off, measured), a restart 0.2 s."""
 
@@ -93,7 +93,7 @@ class VerifyTunnel:
         finding = await self.wait(run, group, routed, self._early(group))
         if finding.failure is None:
             return finding
-        if self._restart_helps(finding.failure, routed):
+        if self._restart_helps(finding.failure):
             return await self._restarted(run, group, routed, finding)
         return finding if finding.failure.is_permanent else await self.wait(run, group, routed, self.total)
 
@@ -126,12 +126,12 @@ class VerifyTunnel:
         fresh = self._is_ours(group) and group.is_new(self.tunnel.name)
         return min(self.total, REGISTERING if fresh else CONFIRMING)
 
-    def _restart_helps(self, failed: Failed, routed: Routed) -> bool:
-        """A process that ended for a reason that may pass has no verdict of its own: the gate ended with it."""
+    def _restart_helps(self, failed: Failed) -> bool:
+        """By the verdict of this failure. A process that ended for a reason that may pass has none: the gate ended."""
         if self.tunnel is None:
             return False
-        row = routed.verdict.row if routed.verdict else None
-        if row is not None and row.reason is failed.reason:
+        row = row_of(failed)
+        if row is not None:
             return row.restart is not Restart.NO
         return failed.reason in {Reason.TUNNEL_NOT_CONNECTED, Reason.TUNNEL_NOT_RUNNING}
 
