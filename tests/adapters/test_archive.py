@@ -162,3 +162,33 @@ def test_journals_are_private_and_sorted_by_time(archive: Archive, tmp_path: Pat
         archive.open_journal(name).close()
     assert [path.stem for path in archive.journals()] == ["20261123T000000Z-ffffff", "20261124T000000Z-000000"]
     assert (mode(archive.journals()[0]), mode(tmp_path / ".flawless" / "journal")) == (0o600, 0o700)
+
+
+def test_each_environment_has_its_own_reports_in_the_one_folder(archive: Archive, tmp_path: Path) -> None:
+    """Listed, the last one, and removed when they are old: each its own; one that cannot be read is the default's."""
+    staging = Archive(tmp_path / "staging", tmp_path / "logs", "shop", "staging")
+    ours = [archive.write_report({"deploy_id": "a", "environment": None}, "a", NOW)]
+    theirs = [
+        staging.write_report({"deploy_id": "b", "environment": "staging"}, "b", NOW + timedelta(seconds=at))
+        for at in range(6)
+    ]
+    torn = tmp_path / "logs" / "deploy-report-20261123T150000000Z.json"
+    torn.write_text("{")
+    assert (archive.reports(), staging.reports()) == ([*ours, torn], theirs)
+    assert (archive.last_report(), staging.last_report()) == (torn, theirs[-1])
+    for path in (tmp_path / "logs").iterdir():
+        os.utime(path, (0, 0))
+    staging.prune(NOW)
+    assert (archive.reports(), staging.reports()) == ([*ours, torn], theirs[1:])
+
+
+def test_a_report_that_another_environment_is_writing_is_left_alone(archive: Archive, tmp_path: Path) -> None:
+    """Half-written files of the shared folder are removed a minute later; those of our own state at once."""
+    fresh, old = (tmp_path / "logs" / f".deploy-report-{name}.json.0a1b2c3d.tmp" for name in ("1", "2"))
+    own = tmp_path / ".flawless" / ".desired.json.0a1b2c3d.tmp"
+    for path in (fresh, old, own):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    archive.sweep()
+    assert [path.exists() for path in (fresh, old, own)] == [True, False, False]

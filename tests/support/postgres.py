@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,13 @@ def postgres_url(postgres_template: Postgres) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_url: str) -> Iterator[str]:
     """A fresh database, dropped after the test whoever is still connected to it."""
+    with fresh_database(postgres_url) as url:
+        yield url
+
+
+@contextmanager
+def fresh_database(postgres_url: str) -> Iterator[str]:
+    """The same, where one test needs several."""
     name = f"test_{secrets.token_hex(6)}"
     asyncio.run(execute(postgres_url, f'CREATE DATABASE "{name}"'))
     try:

@@ -16,16 +16,19 @@ from flawless.core.ids import report_stamp
 KEPT: Final = timedelta(days=30)
 ALWAYS_KEPT: Final = 5
 _REPORT: Final = "deploy-report-"
+_AT_WORK: Final = 60.0
+"""Seconds within which a file that is half written may be a report of another environment's deploy, which goes on."""
 
 
 class Archive:
-    """Journals and reports of one stack."""
+    """Journals and reports of one stack in one environment; the reports of the others lie in the same folder."""
 
-    def __init__(self, state: Path, logs: Path, name: str) -> None:
+    def __init__(self, state: Path, logs: Path, name: str, environment: str | None = None) -> None:
         self._state = state
         self._journals = state / "journal"
         self._logs = logs
         self._name = name
+        self._environment = environment
         self.reserve = Reserve(state / "reserve")
 
     def open_journal(self, deploy_id: str) -> AppendFile:
@@ -36,8 +39,12 @@ class Archive:
         return sorted(self._journals.glob("*.jsonl"))
 
     def reports(self) -> list[Path]:
-        """All JSON reports, oldest first; their names sort by time."""
-        return sorted(self._logs.glob(f"{_REPORT}*.json"))
+        """All JSON reports of this environment, oldest first; their names sort by time."""
+        return [path for path in self._everybodys() if self._is_ours(path)]
+
+    def last_report(self) -> Path | None:
+        """The newest of them, without reading more than is needed to find it."""
+        return next((path for path in reversed(self._everybodys()) if self._is_ours(path)), None)
 
     def find_report(self, deploy_id: str) -> tuple[Path, Mapping[str, Any]] | None:
         """The report of that run. Half of one, left by a writer that was killed, is removed."""
@@ -53,8 +60,9 @@ class Archive:
     def sweep(self) -> None:
         """Removes what killed writers left half-written. The caller holds the deploy lock."""
         known = [self._state / "outbox" / "open", *(path for path in self._state.glob("*") if path.is_dir())]
-        for folder in (self._logs, self._state, *known):
+        for folder in (self._state, *known):
             sweep_temporary(folder)
+        sweep_temporary(self._logs, older_than=_AT_WORK)
 
     def write_report(self, report: Mapping[str, Any], text: str, now: datetime) -> Path:
         """Writes both forms and answers with the path of the JSON one.
@@ -84,6 +92,13 @@ class Archive:
                 if _age(path, now) > KEPT:
                     path.unlink(missing_ok=True)
                     path.with_suffix(".txt").unlink(missing_ok=True)
+
+    def _everybodys(self) -> list[Path]:
+        return sorted(self._logs.glob(f"{_REPORT}*.json"))
+
+    def _is_ours(self, path: Path) -> bool:
+        """One that cannot be read is nobody's, and shown where no environment is named."""
+        return _read(path).get("environment") == self._environment
 
     def _write(self, folder: Path, report: Mapping[str, Any], text: str, now: datetime) -> Path:
         """Another report of the same millisecond moves this one to the next."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,12 +39,23 @@ def write_atomically(path: Path, data: bytes, *, exclusively: bool = False, mode
     sync_folder(path.parent)
 
 
-def sweep_temporary(folder: Path) -> list[Path]:
-    """Removes what a killed writer left behind in `folder`; the caller holds the lock that keeps other writers out."""
-    left = [path for path in folder.glob(f".*{_TEMPORARY}") if path.is_file()] if folder.is_dir() else []
+def sweep_temporary(folder: Path, *, older_than: float = 0.0) -> list[Path]:
+    """Removes what a killed writer left behind in `folder`. The caller holds the lock that keeps other writers out;
+    where it keeps only some of them out, what is not older than so many seconds may be another's, at work now.
+    """
+    found = [path for path in folder.glob(f".*{_TEMPORARY}") if path.is_file()] if folder.is_dir() else []
+    left = [path for path in found if not older_than or _age(path) > older_than]
     for path in left:
         path.unlink(missing_ok=True)
     return left
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was written to; 0 for one that is gone."""
+    try:
+        return time.time() - path.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def sync_folder(folder: Path) -> None:

@@ -46,7 +46,7 @@ def command(flags: Common, *, services: tuple[str, ...], follow: bool, lines: in
     from flawless.wiring.status import outline_of
 
     outline = outline_of(flags.config, flags.environment)
-    folder = outline.root / "logs"
+    folder = outline.service_logs
     known = list(dict.fromkeys([*outline.roles, *logged_services(folder)]))
     names = _chosen(services, known, list(outline.roles))
     moment = _moment(since, datetime.now(UTC)) if since else None

@@ -71,10 +71,12 @@ def secrets_of(manifest: Manifest, service: str, database_url: Secret | str | No
 
 
 def tool_environment(manifest: Manifest) -> dict[str, str]:
-    """What a migration tool or a build sees: what every child sees, and all secrets."""
+    """What a migration tool or a build sees: what every child sees, and all secrets but the tunnel's token."""
     plain = {name: manifest.variables[name].value for name in sorted(manifest.env_names)}
+    tunnel = manifest.settings.tunnel
+    token = tunnel.token if tunnel is not None else Secret("")
     return {
         **manifest.inherited,
         **{name: value for name, value in plain.items() if isinstance(value, str)},
-        **{name: secret.reveal() for name, secret in manifest.secrets.items()},
+        **{name: secret.reveal() for name, secret in manifest.secrets.items() if secret != token},
     }

@@ -71,7 +71,7 @@ def _seen(running: Running | None) -> Iterator[str]:
 
 
 def _printed(stack: Stack, name: str) -> Iterator[str]:
-    logs = ServiceLogs(stack.logs, [name], last=LINES)
+    logs = ServiceLogs(stack.service_logs, [name], last=LINES)
     try:
         yield from (f"it printed: {line}" for printed in logs.recent() for line in printed.lines)
     finally:

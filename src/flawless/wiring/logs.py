@@ -22,14 +22,13 @@ class Printed:
 
 
 class ServiceLogs:
-    """The logs of the named services. `logs` is the project's folder of logs, `last` how many lines of each to begin
-    with, None for all; with `since` none from files that were full before that moment.
+    """The logs of the named services, out of `folder`. `last` is how many lines of each to begin with, None for all;
+    with `since` none from files that were full before that moment.
     """
 
     def __init__(
-        self, logs: Path, names: Sequence[str], *, last: int | None = None, since: datetime | None = None
+        self, folder: Path, names: Sequence[str], *, last: int | None = None, since: datetime | None = None
     ) -> None:
-        folder = logs / "services"
         self._followers = {name: Follower(folder, name, last=_count(folder, name, last, since)) for name in names}
         self.is_vague = since is not None and any(_began_before(folder, name, since) for name in names)
         """Whether a file begins before `since` and ends after it: lines carry no times, so all of it is shown."""
@@ -50,9 +49,15 @@ class ServiceLogs:
             follower.close()
 
 
-def logged_services(logs: Path) -> list[str]:
+def service_logs_of(root: Path, environment: str | None) -> Path:
+    """Where they are. An environment has its own: a line does not say by whose `backend` it was printed."""
+    folder = root / "logs" / "services"
+    return folder / environment if environment else folder
+
+
+def logged_services(folder: Path) -> list[str]:
     """The services that have ever printed into this folder, whether the manifest still names them or not."""
-    matches = (_FILE.fullmatch(path.name) for path in (logs / "services").glob("*.log"))
+    matches = (_FILE.fullmatch(path.name) for path in folder.glob("*.log"))
     return sorted({match[1] for match in matches if match})
 
 

@@ -9,6 +9,6 @@ from flawless.wiring.status import outline_of
 
 
 def reports(config: Path | None, environment: str | None) -> list[Path]:
-    """All JSON reports of the stack we stand in, oldest first. Raises ConfigInvalid."""
+    """All JSON reports of the stack we stand in, in this environment, oldest first. Raises ConfigInvalid."""
     outline = outline_of(config, environment)
-    return Archive(outline.state, outline.root / "logs", outline.name).reports()
+    return Archive(outline.state, outline.root / "logs", outline.name, outline.environment).reports()

@@ -65,6 +65,13 @@ class Stack:
         return self.manifest.root / "logs"
 
     @cached_property
+    def service_logs(self) -> Path:
+        """Where what the services print is kept."""
+        from flawless.wiring.logs import service_logs_of
+
+        return service_logs_of(self.manifest.root, self.manifest.environment)
+
+    @cached_property
     def redactor(self) -> Redactor:
         """Knows every secret of the manifest, and the embedded database's password."""
         from flawless.core.redaction import Redactor
@@ -83,7 +90,7 @@ class Stack:
     def archive(self) -> Archive:
         from flawless.adapters.archive import Archive
 
-        return Archive(self.state, self.logs, self.name)
+        return Archive(self.state, self.logs, self.name, self.manifest.environment)
 
     @cached_property
     def sockets(self) -> SystemSockets:
@@ -140,7 +147,7 @@ class Stack:
     def keeper(self, name: str) -> KeptService:
         from flawless.adapters.services import KeptService
 
-        return KeptService(name, self.state / "run" / name, self.logs / "services")
+        return KeptService(name, self.state / "run" / name, self.service_logs)
 
     @cached_property
     def keepers(self) -> Mapping[str, KeptService]:

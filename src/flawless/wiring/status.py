@@ -23,6 +23,7 @@ from flawless.core.clock import from_stamp
 from flawless.core.service import TUNNEL, Running, ServiceState
 from flawless.manifest.document import read_document
 from flawless.manifest.location import find_manifest, find_overlay
+from flawless.wiring.logs import service_logs_of
 from flawless.wiring.settling import killed_run
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class Outline:
     def state(self) -> Path:
         state = self.root / ".flawless"
         return state / "environments" / self.environment if self.environment else state
+
+    @property
+    def service_logs(self) -> Path:
+        return service_logs_of(self.root, self.environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +145,11 @@ class Picture:
 def look(config: Path | None, environment: str | None) -> Picture:
     """Reads what is written down about the stack of the folder we stand in. Raises ConfigInvalid."""
     outline = outline_of(config, environment)
-    archive = Archive(outline.state, outline.root / "logs", outline.name)
+    archive = Archive(outline.state, outline.root / "logs", outline.name, outline.environment)
     holder = _holder(outline.state)
     good = desired.read(outline.state)
     wanted = set(good.services) if good else set()
-    path = next(reversed(archive.reports()), None)
+    path = archive.last_report()
     return Picture(
         outline=outline,
         services=_services(outline, wanted),
@@ -218,7 +223,7 @@ def _whole(config: Path | None, environment: str | None) -> Outline:
 
 def _seen(outline: Outline, name: str, role: str | None, wanted: set[str]) -> Seen:
     folder = outline.state / "run" / name
-    running = KeptService(name, folder, outline.root / "logs" / "services").recorded()
+    running = KeptService(name, folder, outline.service_logs).recorded()
     is_readable = running is not None or not (folder / FILE).exists()
     return Seen(name, role, running, is_readable, name in wanted)
 

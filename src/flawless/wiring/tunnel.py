@@ -68,7 +68,11 @@ class TunnelOf:
         why_not = self._why_not(local) if self._asked is not None else "no public check is declared"
         look = await self._address.observe(limit) if why_not is None else None
         outside = look.outside if look is not None else _unasked(why_not or "")
-        here = observed(local, is_proved=outside.public.state is Public.OURS)
+        is_proved = outside.public.state is Public.OURS
+        if is_proved and local is not None and local.metrics.state is Metrics.NONE:
+            # It had just been started, and was connected before its own port could be seen.
+            local = await self.local(2 * LOCALLY)
+        here = observed(local, is_proved=is_proved)
         return View(local, outside, [*here, *(look.findings if look is not None else ())])
 
     def _why_not(self, local: Local | None) -> str | None:
@@ -137,7 +141,7 @@ class TunnelOf:
         assert settings is not None
         if not settings.restart:
             raise _not_ours()
-        environment = tool_environment(self.stack.manifest)
+        environment = tool_environment(self.stack.manifest) | self.stack.manifest.services[TUNNEL].env
         command = Command(settings.restart, self.stack.manifest.root, environment)
         limit = self.stack.manifest.settings.timeouts.tunnel_ready
         done = await run(command, limit=limit, redactor=self.stack.redactor, leaves=True)
