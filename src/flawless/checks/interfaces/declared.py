@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from flawless.checks.api import Api, Provider
-from flawless.checks.cloudflare import (
+from flawless.checks.environment import Address, address_of_users
+from flawless.checks.form import WEBHOOK_SECRET
+from flawless.checks.interfaces.api import Api, Provider
+from flawless.checks.interfaces.cloudflare import (
     CLOUDFLARE,
     CloudflareAcceptsToken,
     CloudflareSeesTunnel,
     NameLeadsToTunnel,
 )
-from flawless.checks.environment import Address, address_of_users
-from flawless.checks.form import WEBHOOK_SECRET
-from flawless.checks.openai import OPENAI, OpenAIAcceptsKey
-from flawless.checks.stripe import STRIPE, StripeAcceptsKey, StripeSendsEvents
+from flawless.checks.interfaces.openai import OPENAI, OpenAIAcceptsKey
+from flawless.checks.interfaces.stripe import STRIPE, StripeAcceptsKey, StripeSendsEvents
 from flawless.core.answer import Http
 from flawless.core.check import Check, Failed, Finding, Outcome, Skipped
 from flawless.core.clock import Clock
