@@ -77,14 +77,15 @@ _IDS = (
 def check_classes() -> dict[str, set[str]]:
     """Every class of flawless.checks that can be asked, with the first parts of its ids as its source writes them."""
     found = {}
-    for module in sorted(Path(checks.__file__).parent.glob("*.py")):
+    for module in sorted(Path(checks.__file__).parent.rglob("*.py")):
         for node in ast.parse(module.read_text()).body:
             names = {getattr(one, "name", "") for one in node.body} if isinstance(node, ast.ClassDef) else set()
             if isinstance(node, ast.ClassDef) and "ask" in names and not any(_is_protocol(base) for base in node.bases):
                 text = ast.unparse(node)
                 heads = {one for groups in re.findall(_IDS, text, re.MULTILINE) for one in groups if one}
                 assert heads, node.name
-                found[f"{module.stem}.{node.name}"] = heads
+                place = module.relative_to(Path(checks.__file__).parent).with_suffix("")
+                found[f"{'.'.join(place.parts)}.{node.name}"] = heads
     return found
 
 
@@ -99,7 +100,7 @@ def test_every_check_has_an_entry_and_every_entry_a_check() -> None:
     asked = {head for heads in classes.values() for head in heads}
     assert asked | ANSWERED_BY_A_STEP | observed == {entry.id for entry in CATALOG}
     for name in classes:
-        module, _, kind = name.partition(".")
+        module, _, kind = name.rpartition(".")
         assert hasattr(getattr(importlib.import_module(f"flawless.checks.{module}"), kind), "claim")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from flawless.checks.interfaces import Declared, Interface
+from flawless.checks.interfaces.declared import Declared, Interface
 from flawless.core.check import Check, Failed, Finding, Outcome, Passed, Skipped
 from flawless.core.event import Event, Noted, Stamped, Stream, WaitingFor
 from flawless.core.phase import Phase

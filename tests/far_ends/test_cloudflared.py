@@ -348,10 +348,10 @@ def test_a_quick_tunnel_has_a_name_of_its_own(world: World) -> None:
 
 
 def test_while_it_starts_the_metrics_port_is_refused(world: World) -> None:
-    """As when DNS does not answer."""
+    """As when DNS does not answer: for 40 seconds, of which this needs a moment."""
     with cloudflared(
         world.public,
-        *("--config", str(world.configured(stand_in="start=0.4")), *world.flags, "tunnel", "run"),
+        *("--config", str(world.configured(stand_in="start=40")), *world.flags, "tunnel", "run"),
         folder=world.folder,
         connected=False,
     ):
@@ -359,8 +359,6 @@ def test_while_it_starts_the_metrics_port_is_refused(world: World) -> None:
         with pytest.raises(ConnectionRefusedError):
             metrics(world.port, "/ready")
         assert visit(world.public, HOSTNAME).status == 530
-        until_connected(world.public)
-        until(lambda: world.ready() == 200, "ready")
 
 
 def test_an_unreachable_edge_is_waited_for(world: World) -> None:

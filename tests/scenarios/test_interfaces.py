@@ -496,9 +496,11 @@ def waits(stack: Stack) -> bool:
 # --- each check is what finds it ---
 
 _BLIND: Final = """
-from flawless.checks.api import Api, Document
+from flawless.checks.interfaces.api import Api, Document
 from flawless.core.check import Passed
-from flawless.checks import stripe, openai, cloudflare
+from flawless.checks.interfaces import stripe
+from flawless.checks.interfaces import openai
+from flawless.checks.interfaces import cloudflare
 async def ask(self, limit):
     await self.api.get("/", self.api.until(limit))
     return Passed(("asked",))
@@ -526,12 +528,13 @@ from flawless.deploy.steps import external
 external._OneRetry.asked = property(lambda self: 2, lambda self, value: None)
 """
 _TAKES_ANY: Final = """
-from flawless.checks import cloudflare, stripe
+from flawless.checks.interfaces import cloudflare
+from flawless.checks.interfaces import stripe
 stripe.StripeSendsEvents._is_ours = lambda self, url: True
 cloudflare._leads_to = lambda record, wanted: True
 """
 _TOLERATES_ALL: Final = """
-from flawless.checks import interfaces
+from flawless.checks.interfaces import declared as interfaces
 interfaces.REFUSALS.clear()
 """
 _NO_INCIDENT: Final = """

@@ -226,21 +226,21 @@ def test_four_of_a_hundred_lost_pass(stack: Stack, public: Edge) -> None:
 # --- each of these observations, taken away ---
 
 _ANY_ANSWER_IS_OURS: Final = """
-import flawless.checks.site as site
+import flawless.checks.public.site as site
 async def any_answer(self, answer, url): return True
 site.Origin.gives = any_answer
 site.deploy_id_of = lambda answer: None
 """
 _NO_COPIES: Final = """
-import flawless.checks.site as site
+import flawless.checks.public.site as site
 site._copy = lambda answer: None
 """
 _NO_FILES: Final = """
-import flawless.checks.public as public
+import flawless.checks.public.reachable as public
 public.page_of = lambda answer, url: None
 """
 _NO_BLIP_TOLERATED: Final = """
-import flawless.checks.sample as sample
+import flawless.checks.public.sample as sample
 sample.tolerated = lambda answers: 0
 """
 

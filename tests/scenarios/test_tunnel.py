@@ -486,7 +486,7 @@ def test_a_frozen_one_with_an_order_for_it_is_restarted_by_that(stack: Stack, pu
 def _blind(observation: str, state: str, outcome: str = "Passed()") -> str:
     """The product, with one observation of this machine that says always the same."""
     return f"""
-from flawless.checks import tunnel
+from flawless.checks.tunnel import observations as tunnel
 from flawless.core.check import Passed
 from flawless.core.tunnel import *
 tunnel._{observation} = lambda *_: Seen({state}, {outcome})
@@ -506,7 +506,7 @@ from flawless.deploy.steps.tunnel import VerifyTunnel
 VerifyTunnel._restart_helps = lambda self, failed: True
 """
 _UNCHECKED: Final = """
-from flawless.checks.tunnel_config import TunnelConfigured
+from flawless.checks.tunnel.config import TunnelConfigured
 from flawless.core.check import Passed
 async def passes(self, limit): return Passed()
 TunnelConfigured.ask = passes

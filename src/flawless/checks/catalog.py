@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from flawless.checks.artefacts import ArtefactFresh
-from flawless.checks.certificate import AuthoritiesReadable
 from flawless.checks.disk import FolderWritable
 from flawless.checks.environment import (
     KeyModeRight,
@@ -22,8 +21,9 @@ from flawless.checks.environment import (
     VariablesReal,
 )
 from flawless.checks.ports import PortFree, PortTable, World
+from flawless.checks.public.certificate import AuthoritiesReadable
 from flawless.checks.tools import FindProgram, ToolInstalled, Wanted
-from flawless.checks.tunnel_config import Tunnel, TunnelConfigured, declared, may_carry
+from flawless.checks.tunnel.config import Tunnel, TunnelConfigured, declared, may_carry
 from flawless.core.check import Check, Failed
 from flawless.core.connector import Connector
 from flawless.core.settings import ExecProbe, ServiceSettings

@@ -39,7 +39,7 @@ from flawless.wiring.settling import settle
 
 if TYPE_CHECKING:
     from flawless.adapters.postgres import EmbeddedPostgres
-    from flawless.checks.interfaces import Declared
+    from flawless.checks.interfaces.declared import Declared
     from flawless.core.check import Check
     from flawless.wiring.stack import Stack
     from flawless.wiring.tunnel import TunnelOf
@@ -138,7 +138,7 @@ class Deploying:
         return Interfaces(self._declared, self.stack.remote_http.ready)
 
     def _declared(self) -> Declared:
-        from flawless.checks.interfaces import declared
+        from flawless.checks.interfaces.declared import declared
 
         return declared(self.stack.manifest, self.stack.remote_http, self.stack.clock)
 

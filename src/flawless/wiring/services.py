@@ -22,7 +22,7 @@ from flawless.checks.service import (
     exit_failure,
     listening_failure,
 )
-from flawless.checks.tunnel_exit import tunnel_exit
+from flawless.checks.tunnel.exit import tunnel_exit
 from flawless.core.check import Check, Failed
 from flawless.core.errors import CommandFailed
 from flawless.core.secret import Secret

@@ -16,11 +16,12 @@ from flawless.adapters.http import RemoteHttp
 from flawless.adapters.keeper.tree import identity
 from flawless.adapters.restarts import RestartLedger
 from flawless.adapters.tunnel_record import TunnelRecord
-from flawless.checks.outside import PublicAddress, asked_of
+from flawless.checks.public.address import PublicAddress, asked_of
 from flawless.checks.routing import Routed, View, observed
-from flawless.checks.tunnel import World, observe
-from flawless.checks.tunnel_config import Tunnel as Declared
-from flawless.checks.tunnel_config import declared, origins_of
+from flawless.checks.tunnel.config import Tunnel as Declared
+from flawless.checks.tunnel.config import declared, origins_of
+from flawless.checks.tunnel.observations import observe
+from flawless.checks.tunnel.reading import World
 from flawless.core.check import Passed, Skipped
 from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed

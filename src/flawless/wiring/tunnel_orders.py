@@ -77,11 +77,11 @@ async def restart(config: Path | None, environment: str | None) -> Looked:
 
 async def _of_the_api(stack: Stack) -> list[Finding]:
     """What Cloudflare says of the tunnel and of the name's record; a token that is refused is for a deploy to say."""
-    from flawless.checks.interfaces import declared as interfaces
+    from flawless.checks.interfaces.declared import cloudflare_view
 
-    asked = interfaces(stack.manifest, stack.remote_http, stack.clock).asked
-    checks = [(check, one.timeout) for one in asked if one.accepts.id == "external.cloudflare" for check in one.further]
-    return list(await asyncio.gather(*(ask(check, timeout) for check, timeout in checks)))
+    timeouts = stack.manifest.settings.timeouts
+    checks = cloudflare_view(stack.manifest, stack.remote_http, stack.clock)
+    return list(await asyncio.gather(*(ask(check, timeouts.external) for check in checks)))
 
 
 def _refusal(failed: Failed) -> CommandFailed:

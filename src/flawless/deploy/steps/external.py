@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from flawless.checks.interfaces import REFUSALS, Declared, Interface
+from flawless.checks.interfaces.declared import REFUSALS, Declared, Interface
 from flawless.core.check import Check, Failed, Finding, Outcome, Passed, Skipped
 from flawless.core.gate import Patience, Waiting, gate
 from flawless.core.phase import Phase

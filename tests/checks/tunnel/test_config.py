@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flawless.checks.tunnel_config import Tunnel, TunnelConfigured, Unusable, declared, expected, read
+from flawless.checks.tunnel.config import Tunnel, TunnelConfigured, Unusable, declared, expected, read
 from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.reason import Reason
 from flawless.core.secret import Secret

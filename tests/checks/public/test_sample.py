@@ -10,9 +10,9 @@ from math import comb
 import pytest
 
 from flawless.checks.answer import Wanted
-from flawless.checks.public import PublicReachable
-from flawless.checks.sample import LEAST, ROUND, Reply, Sample, Weight, tolerated
-from flawless.checks.site import Site
+from flawless.checks.public.reachable import PublicReachable
+from flawless.checks.public.sample import LEAST, ROUND, Reply, Sample, Weight, tolerated
+from flawless.checks.public.site import Site
 from flawless.core.answer import Answer
 from flawless.core.gate import Patience, gate
 from flawless.core.reason import Reason

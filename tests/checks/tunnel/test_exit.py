@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flawless.checks.tunnel_exit import KNOWN, tunnel_exit
+from flawless.checks.tunnel.exit import KNOWN, tunnel_exit
 from flawless.core.check import Failed
 from flawless.core.reason import Reason
 

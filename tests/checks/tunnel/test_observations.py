@@ -17,8 +17,9 @@ import pytest
 from flawless.adapters.cloudflared import connectors
 from flawless.adapters.http import LocalHttp
 from flawless.adapters.sockets import SystemSockets
-from flawless.checks.tunnel import SocketReader, World, observe
-from flawless.checks.tunnel_config import Tunnel
+from flawless.checks.tunnel.config import Tunnel
+from flawless.checks.tunnel.observations import observe
+from flawless.checks.tunnel.reading import SocketReader, World
 from flawless.core.check import Failed, Passed, Skipped
 from flawless.core.connector import Connector
 from flawless.core.errors import CommandFailed

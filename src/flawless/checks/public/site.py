@@ -14,9 +14,9 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from flawless.checks.answer import Wanted, complaints, deploy_id_of
-from flawless.checks.certificate import why_refused
-from flawless.checks.page import page_of
-from flawless.checks.sample import Reply, Weight
+from flawless.checks.public.certificate import why_refused
+from flawless.checks.public.page import page_of
+from flawless.checks.public.sample import Reply, Weight
 from flawless.core.answer import Answer, Http
 from flawless.core.plain import one_line
 from flawless.core.tunnel import Public

@@ -12,10 +12,10 @@ from typing import Any, Final
 import pytest
 
 from flawless.adapters.http import BODY_LIMIT, RemoteHttp
-from flawless.checks.api import PAUSE, Api
-from flawless.checks.cloudflare import CLOUDFLARE, CloudflareAcceptsToken
-from flawless.checks.openai import OPENAI, OpenAIAcceptsKey
-from flawless.checks.stripe import STRIPE, StripeAcceptsKey
+from flawless.checks.interfaces.api import PAUSE, Api
+from flawless.checks.interfaces.cloudflare import CLOUDFLARE, CloudflareAcceptsToken
+from flawless.checks.interfaces.openai import OPENAI, OpenAIAcceptsKey
+from flawless.checks.interfaces.stripe import STRIPE, StripeAcceptsKey
 from flawless.core.answer import Answer
 from flawless.core.check import Check, Failed, Passed
 from flawless.core.reason import Reason

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from flawless.adapters.http import RemoteHttp
-from flawless.checks.outside import NAMES_WORST_FIRST, WORST_FIRST, Look, PublicAddress, asked_of
+from flawless.checks.public.address import NAMES_WORST_FIRST, WORST_FIRST, Look, PublicAddress, asked_of
 from flawless.core.answer import Answer
 from flawless.core.check import Failed, Passed, Skipped, Status
 from flawless.core.clock import SystemClock

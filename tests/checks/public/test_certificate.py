@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from flawless.checks.certificate import AuthoritiesReadable, presented, why_refused
+from flawless.checks.public.certificate import AuthoritiesReadable, presented, why_refused
 from flawless.core.check import Failed, Passed
 from flawless.core.reason import Reason
 from support.keepers import free_port

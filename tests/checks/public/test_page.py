@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from flawless.checks.page import Asset, Kind, page_of
+from flawless.checks.public.page import Asset, Kind, page_of
 from flawless.core.answer import Answer
 
 URL = "https://app.example.org/board/index.html?x=1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flawless.checks.ingress import Place, Rule, complaints, first_match, rules_of
+from flawless.checks.tunnel.ingress import Place, Rule, complaints, first_match, rules_of
 
 CATCH_ALL = Rule("http_status:404")
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-from flawless.checks.api import Api, Provider
-from flawless.checks.cloudflare import (
+from flawless.checks.environment import Address, address_of_users
+from flawless.checks.form import WEBHOOK_SECRET
+from flawless.checks.interfaces.api import Api, Provider
+from flawless.checks.interfaces.cloudflare import (
     CLOUDFLARE,
     CloudflareAcceptsToken,
     CloudflareSeesTunnel,
     NameLeadsToTunnel,
 )
-from flawless.checks.environment import Address, address_of_users
-from flawless.checks.form import WEBHOOK_SECRET
-from flawless.checks.openai import OPENAI, OpenAIAcceptsKey
-from flawless.checks.stripe import STRIPE, StripeAcceptsKey, StripeSendsEvents
+from flawless.checks.interfaces.openai import OPENAI, OpenAIAcceptsKey
+from flawless.checks.interfaces.stripe import STRIPE, StripeAcceptsKey, StripeSendsEvents
 from flawless.core.answer import Http
 from flawless.core.check import Check, Failed, Finding, Outcome, Skipped
 from flawless.core.clock import Clock
@@ -25,6 +24,7 @@ from flawless.core.reason import Reason
 from flawless.core.secret import Secret
 from flawless.core.settings import CloudflareSettings, ExternalInterface, OpenAISettings, StripeSettings
 from flawless.manifest import Manifest
+from flawless.manifest.tunnel import hostname
 
 REFUSALS: Final = {Reason.API_UNAUTHORIZED, Reason.API_FORBIDDEN, Reason.API_KEY_MODE, Reason.ENV_BLANK}
 """What the owner of the key has to mend; every other failure is an outage of theirs, or of the way there."""
@@ -130,11 +130,9 @@ def _of_tunnel(manifest: Manifest, settings: CloudflareSettings, api: Api) -> tu
     """A stack that names no tunnel has none to ask for."""
     if not settings.tunnel and not settings.account:
         return ()
-    tunnel = manifest.settings.tunnel
-    hostname = (tunnel.hostname if tunnel else "") or urlsplit(_public_address(manifest)).hostname or ""
     return (
         CloudflareSeesTunnel(api, settings.account, settings.tunnel, settings.optional),
-        NameLeadsToTunnel(api, hostname, settings.tunnel, settings.optional),
+        NameLeadsToTunnel(api, hostname(manifest.settings), settings.tunnel, settings.optional),
     )
 
 

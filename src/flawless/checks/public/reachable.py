@@ -15,10 +15,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flawless.checks.answer import Wanted
-from flawless.checks.certificate import presented
-from flawless.checks.page import Asset, page_of
-from flawless.checks.sample import ROUND, Reply, Sample, Weight
-from flawless.checks.site import Astray, Local, Origin, Site, in_words
+from flawless.checks.public.certificate import presented
+from flawless.checks.public.page import Asset, page_of
+from flawless.checks.public.sample import ROUND, Reply, Sample, Weight
+from flawless.checks.public.site import Astray, Local, Origin, Site, in_words
 from flawless.core.answer import Answer
 from flawless.core.check import Concern, Failed, Outcome, Passed
 from flawless.core.clock import Clock

@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from flawless.checks.name import LookUp, NameKnown
+from flawless.checks.public.name import LookUp, NameKnown
 from flawless.core.check import Failed, Passed
 from flawless.core.reason import Reason
 from flawless.core.tunnel import Name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from flawless.checks.api import Api, Provider
+from flawless.checks.interfaces.api import Api, Provider
 from flawless.core.check import Failed, Outcome, Passed
 
 OPENAI: Final = Provider(

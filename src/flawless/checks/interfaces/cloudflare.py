@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from flawless.checks.api import Api, Document, Provider
+from flawless.checks.interfaces.api import Api, Document, Provider
 from flawless.core.check import Concern, Failed, Outcome, Passed, Skipped
 from flawless.core.plain import printable
 from flawless.core.reason import Reason

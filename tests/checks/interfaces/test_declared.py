@@ -10,9 +10,9 @@ from typing import Any, Final
 import pytest
 
 from flawless.adapters.http import RemoteHttp
-from flawless.checks.cloudflare import CloudflareSeesTunnel, NameLeadsToTunnel
-from flawless.checks.interfaces import Declared, cloudflare_view, declared
-from flawless.checks.stripe import StripeSendsEvents
+from flawless.checks.interfaces.cloudflare import CloudflareSeesTunnel, NameLeadsToTunnel
+from flawless.checks.interfaces.declared import Declared, cloudflare_view, declared
+from flawless.checks.interfaces.stripe import StripeSendsEvents
 from flawless.core.check import Check, Failed, Outcome, Passed, Skipped
 from flawless.core.clock import to_stamp
 from flawless.core.reason import Reason

@@ -14,11 +14,11 @@ import pytest
 import trustme
 
 from flawless.adapters.http import LocalHttp, RemoteHttp
-from flawless.checks import public as module
 from flawless.checks.answer import Wanted
-from flawless.checks.public import PublicReachable
-from flawless.checks.site import HOPS
-from flawless.checks.site import Site as Asker
+from flawless.checks.public import reachable as module
+from flawless.checks.public.reachable import PublicReachable
+from flawless.checks.public.site import HOPS
+from flawless.checks.public.site import Site as Asker
 from flawless.core.answer import Answer
 from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.clock import SystemClock

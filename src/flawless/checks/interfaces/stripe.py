@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flawless.checks.api import Api, Document, Provider
 from flawless.checks.environment import Address, is_misplaced
+from flawless.checks.interfaces.api import Api, Document, Provider
 from flawless.core.check import Concern, Failed, Outcome, Passed, Skipped
 from flawless.core.reason import Reason
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from flawless.checks.ingress import Rule, complaints, first_match, rules_of
+from flawless.checks.tunnel.ingress import Rule, complaints, first_match, rules_of
 from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.connector import Connector, tunnel_of_token
 from flawless.core.reason import Reason

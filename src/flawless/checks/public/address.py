@@ -10,10 +10,10 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from flawless.checks.answer import Wanted
-from flawless.checks.name import NameKnown
-from flawless.checks.public import SAMPLED, PublicReachable, Taken
-from flawless.checks.sample import LEAST, Weight
-from flawless.checks.site import Local, Site
+from flawless.checks.public.name import NameKnown
+from flawless.checks.public.reachable import SAMPLED, PublicReachable, Taken
+from flawless.checks.public.sample import LEAST, Weight
+from flawless.checks.public.site import Local, Site
 from flawless.core.answer import Http
 from flawless.core.check import Finding, Skipped
 from flawless.core.clock import Clock

@@ -1,0 +1,1 @@
+"""The interfaces of others: does each accept its key? Reading requests only."""

@@ -1,0 +1,1 @@
+"""The public name and address, asked from outside."""
