@@ -22,7 +22,7 @@ import pytest
 
 from flawless.cli.board import Board
 from flawless.cli.options import Common
-from flawless.cli.page import Page, Span, table, wrapped
+from flawless.cli.page import Page, Span, fitting, table, wrapped
 from flawless.cli.terminal import JsonLines, Terminal, show_verdict
 from flawless.cli.verdict import to_lines
 from flawless.core.event import Event, Failure, PhaseStarted, WaitingFor
@@ -332,3 +332,24 @@ def test_a_dumb_terminal_and_ci_get_plain_lines(environment: dict[str, str]) -> 
         terminal.close()
     assert "\x1b" not in output
     assert "BACKEND_READY_GATE" in output
+
+
+def test_a_cell_that_does_not_fit_stands_below_its_row() -> None:
+    """The other rows keep their columns, and a long word in one of them does not push theirs out of the window."""
+    rows = [
+        (Span("PASS"), Span("tunnel.metrics"), Span("pid 7 answers")),
+        (Span("PASS"), Span("public.reachable:https://app.example.org"), Span("20 of 20")),
+        (Span("FAIL"), Span("tunnel.process"), Span("word " * 20)),
+    ]
+    shown = ["".join(span.text for span in one).rstrip() for one in fitting(rows, 50, indent="")]
+    assert shown == [
+        "PASS  tunnel.metrics  pid 7 answers",
+        "PASS  public.reachable:https://app.example.org",
+        "  20 of 20",
+        "FAIL  tunnel.process",
+        f"  {'word ' * 9}".rstrip(),
+        f"  {'word ' * 9}".rstrip(),
+        "  word word",
+    ]
+    wide = list(fitting(rows, 200, indent=""))
+    assert wide == list(table(rows, indent=""))

@@ -15,7 +15,7 @@ from flawless.core.check import Failed, Finding, Outcome, Passed, Skipped
 from flawless.core.errors import CommandFailed
 from flawless.core.event import Asked
 from flawless.core.reason import Reason
-from flawless.core.service import ChangeAction
+from flawless.core.service import ChangeAction, Running
 from flawless.core.tunnel import (
     Configuration,
     Connection,
@@ -281,6 +281,25 @@ async def test_the_end_of_its_process_ends_the_wait(stage: Stage) -> None:
     world = World(stage, lambda now: BROKEN)
     assert reason_of(await verified(world)) is Reason.SERVICE_EXITED
     assert (world.restarts, world.now) == ([], 2.0)
+
+
+@pytest.mark.parametrize("action", [ChangeAction.START, ChangeAction.KEEP], ids=["new", "old"])
+@pytest.mark.parametrize("at", [1.0, CONFIRMING + REGISTERING], ids=["first", "last"])
+async def test_a_process_that_somebody_else_has_put_in_its_place_is_waited_for(
+    stage: Stage, action: ChangeAction, at: float
+) -> None:
+    """A person's `flawless tunnel restart`, or its keeper, was quicker: the end of the old one is no failure."""
+    keeper = ours(stage, action)
+
+    def seen(now: float) -> Mapping[str, Any]:
+        if now >= at and not replaced:
+            replaced.append(keeper.put_another())
+        return {} if now > at + 5 else {"origin": Origin.DOWN, "public": Public.BAD_GATEWAY}
+
+    replaced: list[Running] = []
+    assert await verified(World(stage, seen)) == Passed()
+    assert stage.group.started["tunnel"].pid == replaced[0].pid
+    assert "restart tunnel" not in stage.orders
 
 
 async def test_without_a_tunnel_the_public_name_is_asked_all_the_same(stage: Stage) -> None:

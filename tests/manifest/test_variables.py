@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from flawless.core.errors import ConfigInvalid
 from flawless.core.secret import Secret
 from flawless.manifest import child_environment, load
+from flawless.manifest.environment import tool_environment
 from flawless.manifest.variables import is_secret
 
 from .conftest import Load, Refuse
@@ -140,6 +141,17 @@ def test_a_child_gets_what_the_contract_lists_and_nothing_else(read: Load) -> No
     assert child_environment(manifest, "api", "id", None) == common | secrets | {"MODE": "production", "PORT": "3001"}
     assert child_environment(manifest, "web", "id", None) == common | {"MODE": "file", "PORT": "9"}
     assert child_environment(manifest, "mail", "id", None) == common | {"MODE": "file", "PORT": "9", "SMTP_LOGIN": "l"}
+
+
+def test_a_tool_gets_every_secret_but_the_tunnels_token(read: Load) -> None:
+    """Migrations and builds are the application's; the token lets whoever has it stand in its place."""
+    manifest = read(
+        'name = "a"\n[tunnel]\nhostname = "app.example.org"\ntoken = "${CONNECTOR}"\n',
+        environ={"PATH": "/bin", "CONNECTOR": "c1"},
+        files={".env": "API_KEY=k1\nMODE=m\n"},
+    )
+    assert tool_environment(manifest) == {"PATH": "/bin", "API_KEY": "k1", "MODE": "m"}
+    assert child_environment(manifest, "tunnel", "id", None)["TUNNEL_TOKEN"] == "c1"
 
 
 def test_the_embedded_database_is_a_secret_of_those_entitled(read: Load) -> None:

@@ -97,11 +97,7 @@ class FakeKeeper:
 
     async def restart(self) -> Running:
         self._order("restart")
-        self._pid += 1
-        self._gone.set()
-        self._gone = asyncio.Event()
-        self.now = up(self.name, pid=self._pid)
-        return self.now
+        return self.put_another()
 
     async def mark(self, *, ready: bool) -> None:
         if self.ends_before_the_mark:
@@ -121,6 +117,14 @@ class FakeKeeper:
 
     async def pids(self) -> frozenset[int]:
         return frozenset({self.now.pid}) if self.now and self.now.pid else frozenset()
+
+    def put_another(self) -> Running:
+        """The process ends, and another one is in its place."""
+        self._pid += 1
+        self._gone.set()
+        self._gone = asyncio.Event()
+        self.now = up(self.name, pid=self._pid)
+        return self.now
 
     def end(self) -> None:
         """The process ends."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TextIO
 
@@ -19,6 +19,11 @@ UNKNOWN_HEIGHT: Final = 24
 NARROWEST: Final = 30
 NARROW: Final = 60
 """Columns below which a path, an id or a command has no room beside anything else."""
+
+_COLUMNS: Final = 20
+"""At most, in a table."""
+
+_UNALIGNED: Final = (0,) * _COLUMNS
 
 _ANSI: Final = {
     "bold": "1",
@@ -130,10 +135,42 @@ def _wants_colors(flags: Common, stream: TextIO) -> bool:
 def table(rows: Iterable[tuple[Span, ...]], *, indent: str = "  ", gap: str = "  ") -> Iterator[Line]:
     """Rows with every column as wide as its widest cell, but the last, which is left as it is."""
     rows = list(rows)
-    widths = [max((len(row[column].text) for row in rows if column < len(row)), default=0) for column in range(20)]
+    widths = _widths(rows)
     for row in rows:
-        cells: list[Span] = [Span(indent)]
-        for column, cell in enumerate(row):
-            last = column == len(row) - 1
-            cells += [cell] if last else [Span(cell.text.ljust(widths[column]), cell.style), Span(gap)]
-        yield tuple(cells)
+        yield (Span(indent), *_leading(row, widths, gap), *row[-1:])
+
+
+def fitting(rows: Iterable[tuple[Span, ...]], width: int, *, indent: str = "  ", gap: str = "  ") -> Iterator[Line]:
+    """The same; where that is wider than the window, the last cell of a row stands below it, wrapped.
+
+    First of those that would not fit by themselves; then of those that make the columns too wide for the others.
+    """
+    rows = list(rows)
+    inline = [row for row in rows if _length(row, _UNALIGNED, indent, gap) <= width]
+    while any(_length(row, _widths(inline), indent, gap) > width for row in inline):
+        inline.remove(max(inline, key=lambda row: _length(row[:-1], _UNALIGNED, indent, gap)))
+    widths = _widths(inline)
+    for row in rows:
+        if row in inline:
+            yield (Span(indent), *_leading(row, widths, gap), *row[-1:])
+        else:
+            yield (Span(indent), *_leading(row, widths, gap))
+            yield from wrapped(row[-1].text, width, (Span(f"{indent}  "),), row[-1].style)
+
+
+def _widths(rows: Sequence[tuple[Span, ...]]) -> list[int]:
+    """Of all columns but the last of each row."""
+    return [
+        max((len(row[column].text) for row in rows if column < len(row) - 1), default=0) for column in range(_COLUMNS)
+    ]
+
+
+def _leading(row: tuple[Span, ...], widths: Sequence[int], gap: str) -> Iterator[Span]:
+    """All cells but the last, each as wide as its column at least, and a gap behind each."""
+    for cell, width in zip(row[:-1], widths, strict=False):
+        yield Span(cell.text.ljust(width), cell.style)
+        yield Span(gap)
+
+
+def _length(row: tuple[Span, ...], widths: Sequence[int], indent: str, gap: str) -> int:
+    return len(indent) + sum(len(span.text) for span in (*_leading(row, widths, gap), *row[-1:]))

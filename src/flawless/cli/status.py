@@ -12,7 +12,7 @@ import click
 from flawless.cli import document
 from flawless.cli.ago import for_long
 from flawless.cli.options import Common, common
-from flawless.cli.page import Line, Span, line, result, table, wrapped
+from flawless.cli.page import Line, Span, fitting, line, result, wrapped
 from flawless.core.reason import Reason
 from flawless.core.service import ServiceState
 
@@ -104,7 +104,7 @@ def to_lines(picture: Picture, now: datetime, width: int) -> Iterator[Line]:
         rows.append(_database(picture, now))
     if rows:
         yield ()
-        yield from _fitting(rows, width)
+        yield from fitting(rows, width, indent="   ")
     yield ()
     for label, said, tone in _facts(picture, now):
         yield from wrapped(said, width, (Span(f"   {label:<12}", "dim"),), tone)
@@ -113,17 +113,6 @@ def to_lines(picture: Picture, now: datetime, width: int) -> Iterator[Line]:
         yield ()
         for step in steps:
             yield from wrapped(step, width, (Span("   next: ", "dim"),), "cyan")
-
-
-def _fitting(rows: list[Line], width: int) -> Iterator[Line]:
-    """Columns; where they are wider than the window the last one stands below its row."""
-    columns = list(table(rows, indent="   "))
-    for row, one in zip(columns, rows, strict=True):
-        if sum(len(span.text) for span in row) <= width or len(one) < 2:
-            yield row
-        else:
-            yield row[:-1]
-            yield from wrapped(one[-1].text, width, (Span("     "),), one[-1].style)
 
 
 def _row(one: Seen, now: datetime, notes: tuple[str, ...] = ()) -> Line:

@@ -10,7 +10,7 @@ import click
 
 from flawless.cli import document
 from flawless.cli.options import Common, before_the_verb, common
-from flawless.cli.page import Line, Span, line, result, table, wrapped
+from flawless.cli.page import Line, Span, fitting, line, result, wrapped
 
 if TYPE_CHECKING:
     from flawless.wiring.tunnel_orders import Looked
@@ -86,15 +86,7 @@ def to_json(looked: Looked) -> dict[str, Any]:
 
 def to_lines(told: Mapping[str, Any], width: int) -> Iterator[Line]:
     """The observations as a table, the verdict, what to do."""
-    rows = [
-        (
-            Span(one["status"], _STYLES[one["status"]]),
-            Span(one["id"], "bold"),
-            Span("; ".join(one["evidence"][:1]) or one["claim"]),
-        )
-        for one in told["observations"]
-    ]
-    yield from table(rows, indent="")
+    yield from fitting([_row(one) for one in told["observations"]], width, indent="")
     yield ()
     if told["restarted"]:
         yield from wrapped(told["restarted"], width)
@@ -106,3 +98,8 @@ def to_lines(told: Mapping[str, Any], width: int) -> Iterator[Line]:
         yield from wrapped(evidence, width, (Span("  "),))
     for step in told["next_steps"]:
         yield from wrapped(step, width, (Span("  next: ", "dim"),), "cyan")
+
+
+def _row(one: Mapping[str, Any]) -> tuple[Span, ...]:
+    said = one["evidence"][0] if one["evidence"] else one["claim"]
+    return Span(one["status"], _STYLES[one["status"]]), Span(one["id"], "bold"), Span(said)

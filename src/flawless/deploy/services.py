@@ -117,14 +117,28 @@ class Group:
     async def restart(self, name: str) -> None:
         """Ends the process and starts the same anew, as `recovery` has ordered; it has to become ready again."""
         self.run.tell(Intended("restart", name))
-        watches = [
-            found for of in (self._ups, self._endings, self._stable) if (found := of.pop(name, None)) is not None
-        ]
-        await _ended(watches)
+        await self._unwatch(name)
         running = await _unbroken(self.keepers[name].restart())
         self.run.tell(Effected("restart", name, {"pid": running.pid}))
-        self._watch(self.plans[name], running, is_new=True)
-        self._ups[name] = asyncio.ensure_future(self._see_through(self.plans[name], running, is_new=True))
+        self._see(name, running, is_new=True)
+
+    async def rejoin(self, name: str) -> bool:
+        """Whether somebody else has put another process in the place of the one that was seen: it is watched now."""
+        running = await self.keepers[name].look()
+        if running is None or not running.is_alive or running.pid == self.started[name].pid:
+            return False
+        await self._unwatch(name)
+        self._see(name, running, is_new=self.is_new(name))
+        return True
+
+    async def _unwatch(self, name: str) -> None:
+        watches = (self._ups, self._endings, self._stable)
+        await _ended([found for of in watches if (found := of.pop(name, None)) is not None])
+
+    def _see(self, name: str, running: Running, *, is_new: bool) -> None:
+        """Another process than before: it has to become ready by itself."""
+        self._watch(self.plans[name], running, is_new=is_new)
+        self._ups[name] = asyncio.ensure_future(self._see_through(self.plans[name], running, is_new=is_new))
 
     def is_new(self, name: str) -> bool:
         """Whether this run started it, and does not only keep it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,12 @@ from flawless.checks import catalog
 from flawless.checks.catalog import Surroundings
 from flawless.checks.ports import World
 from flawless.core.check import Check
+from flawless.core.service import TUNNEL
 from flawless.deploy.steps.precheck import Artefact
 from flawless.manifest.environment import tool_environment
 
 if TYPE_CHECKING:
+    from flawless.core.connector import Connector
     from flawless.wiring.stack import Stack
 
 
@@ -62,7 +64,13 @@ def _surroundings(stack: Stack) -> Surroundings:
         return None if folder is None or Path(folder).is_relative_to(stack.manifest.root) else folder
 
     world = World(stack.sockets, is_free, own, supervision.supervision_of, stack_of)
-    return Surroundings(world, _find, (stack.logs, stack.state), connectors)
+
+    def others() -> Sequence[Connector]:
+        """Our own is started anew when something of it has changed, so its program is needed."""
+        known = stack.keepers[TUNNEL].recorded() if TUNNEL in stack.keepers else None
+        return [one for one in connectors() if known is None or not known.is_alive or one.pid != known.pid]
+
+    return Surroundings(world, _find, (stack.logs, stack.state), others)
 
 
 def _find(program: str, directory: Path, path: str) -> Path:

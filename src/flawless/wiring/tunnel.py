@@ -69,11 +69,7 @@ class TunnelOf:
         why_not = self._why_not(local) if self._asked is not None else "no public check is declared"
         look = await self._address.observe(limit) if why_not is None else None
         outside = look.outside if look is not None else _unasked(why_not or "")
-        is_proved = outside.public.state is Public.OURS
-        if is_proved and local is not None and local.metrics.state is Metrics.NONE:
-            # It had just been started, and was connected before its own port could be seen.
-            local = await self.local(2 * LOCALLY)
-        here = observed(local, is_proved=is_proved)
+        here = observed(local, is_proved=outside.public.state is Public.OURS)
         return View(local, outside, [*here, *(look.findings if look is not None else ())])
 
     def _why_not(self, local: Local | None) -> str | None:

@@ -118,8 +118,16 @@ class VerifyTunnel:
         return carrier.after if failure is None else replace(carrier.after, outcome=failure.because(said))
 
     async def wait(self, run: Run, group: Group, routed: Routed, total: float) -> Finding:
+        """Where somebody else puts another process in its place meanwhile, that one is given the same time."""
         patience = Patience(total, attempt=max(total, ATTEMPT))
-        return await run.wait_for(routed, patience, ending=self._ending(group))
+        finding = await run.wait_for(routed, patience, ending=self._ending(group))
+        if finding.failure is not None and await self.rejoined(group):
+            finding = await run.wait_for(routed, patience, ending=self._ending(group))
+        return finding
+
+    async def rejoined(self, group: Group) -> bool:
+        """A person's order, or the keeper's own, may have been quicker than this deploy."""
+        return self.tunnel is not None and self._is_ours(group) and await group.rejoin(self.tunnel.name)
 
     def _early(self, group: Group) -> float:
         if self.tunnel is None:
@@ -178,5 +186,6 @@ class _Carrier:
             await self.tunnel.restart_foreign()
 
     async def ask(self) -> Outcome:
+        await self.step.rejoined(self.group)
         self.after = await self.step.wait(self.run, self.group, self.routed, self.step.total)
         return self.after.outcome

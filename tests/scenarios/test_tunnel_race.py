@@ -1,0 +1,196 @@
+"""Four programs that see the tunnel die or hang at the same time make one restart of it: the stand-in, its keeper, the
+step of two deploys, the command line, and a bare caller of `recovery`. (tests/test_recovery.py has 200 rounds of four
+over a process without a keeper.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flawless.adapters.keeper.tree import identity
+from support.edge import Edge, edge
+from support.stacks import LIMIT, ROOT, Stack, stack, until
+from support.tunnels import declare
+
+__all__ = ["stack"]
+
+RACER = ROOT / "tests/support/tunnel_racer.py"
+ROUNDS_LAST = 20.0
+"""Seconds within which a further round is begun."""
+
+BUDGET = 5
+
+
+@pytest.fixture
+def public(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """A stack with a tunnel of its own, deployed."""
+    with edge(tmp_path_factory.mktemp("edge")) as one:
+        declare(stack, one)
+        done = stack.deploy()
+        assert done.exit_code == 0, done.output
+        yield one
+
+
+def test_four_who_see_it_hang_make_one_restart(stack: Stack, public: Edge) -> None:
+    """All have seen the same process, wait for the lock of one that is killed with it, and find it done: one restart a
+    round, charged when a program ordered it and not when a person did; without budget none but the person's.
+    """
+    begun = time.monotonic()
+    with ExitStack() as resources:
+        racers = [resources.enter_context(racer(stack, mode)) for mode in ("deploy", "deploy", "bare")]
+        while len(charged(stack)) < BUDGET and time.monotonic() - begun < ROUNDS_LAST:
+            before = (starts(stack), len(charged(stack)))
+            said, person = raced(stack, racers)
+            orders = [one for one in (*said, person) if "restarted tunnel (" in one]
+            assert len(orders) == 1, (said, person)
+            assert sum("had been restarted meanwhile" in one for one in (*said, person)) == 3, (said, person)
+            assert [one.split(" | ")[0] for one in said] == ["Passed", "Passed", said[2].split(" | ")[0]]
+            assert starts(stack) == before[0] + 1
+            assert len(charged(stack)) == before[1] + (orders[0] is not person)
+        spend(stack)
+        before = (starts(stack), len(charged(stack)))
+        said, person = raced(stack, racers)
+        assert "restarted tunnel (" in person
+        assert all("had been restarted" in one or "were enough" in one or "are enough" in one for one in said), said
+        assert (starts(stack), len(charged(stack))) == (before[0] + 1, before[1])
+
+
+def test_a_keeper_that_has_started_it_again_is_let_be(stack: Stack, public: Edge) -> None:
+    """It is killed, and the keeper is there first: the others find another process than they saw, and leave it."""
+    with ExitStack() as resources:
+        racers = [resources.enter_context(racer(stack, mode)) for mode in ("bare", "bare", "bare", "deploy")]
+        for number in range(1, 4):
+            seen = incarnation(stack)
+            before = starts(stack)
+            psutil.Process(stack.pid("tunnel")).kill()
+            for one in racers:
+                one.send(seen)
+            said = [one.line() for one in racers]
+            assert not any("restarted tunnel (" in one for one in said), said
+            until(partial(_started, stack, before + 1), "the keeper has started it again")
+            assert len(charged(stack)) == number
+
+
+def _started(stack: Stack, number: int) -> bool:
+    return starts(stack) == number
+
+
+class Racer:
+    """A program of its own, in the stack's folder."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def send(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+@contextmanager
+def racer(stack: Stack, mode: str) -> Iterator[Racer]:
+    process = subprocess.Popen(
+        [sys.executable, str(RACER), mode],
+        cwd=stack.folder,
+        env=environment(stack),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        one = Racer(process)
+        assert one.line() == "there"
+        yield one
+    finally:
+        process.kill()
+        process.communicate(timeout=LIMIT)
+
+
+def raced(stack: Stack, racers: list[Racer]) -> tuple[list[str], str]:
+    """One round: it hangs, all four see that and come to the lock, whose holder is killed. What the racers and the
+    command line say.
+    """
+    waiting = stack.folder / "waiting"
+    waiting.unlink(missing_ok=True)
+    seen = incarnation(stack)
+    hung = psutil.Process(stack.pid("tunnel"))
+    with racer(stack, "hold") as holder, person(stack) as order:
+        holder.send("-")
+        assert holder.line() == "holding"
+        hung.suspend()
+        for one in racers:
+            one.send(seen)
+        order.send("go")
+        until(lambda: waiting.exists() and len(waiting.read_text().splitlines()) == 4, "all four wait", LIMIT)
+        holder.process.kill()
+        said = [one.line() for one in racers]
+        told, _ = order.process.communicate(timeout=LIMIT)
+    assert order.process.returncode == 0, told
+    return said, " ".join(told.split())
+
+
+@contextmanager
+def person(stack: Stack) -> Iterator[Racer]:
+    """`flawless tunnel restart`, which begins when it is told to."""
+    prelude = "from support.tunnel_racer import announce\nannounce()\nprint('there', flush=True)\ninput()"
+    process = subprocess.Popen(
+        stack.argv("tunnel", "restart", mutation=prelude),
+        cwd=stack.folder,
+        env=environment(stack),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        one = Racer(process)
+        assert one.line() == "there"
+        yield one
+    finally:
+        process.kill()
+        process.communicate(timeout=LIMIT)
+
+
+def environment(stack: Stack) -> dict[str, str]:
+    sources = os.pathsep.join([str(stack.product), str(ROOT / "tests")])
+    return {**stack.clean_environment(), "PYTHONPATH": sources}
+
+
+def incarnation(stack: Stack) -> str:
+    """The process that runs now, as `recovery` tells one from another."""
+    pid = stack.pid("tunnel")
+    process = identity(pid) if pid is not None else None
+    assert process is not None
+    return f"pid {process.pid}, started {process.start_time} ticks after boot {process.boot_id}"
+
+
+def starts(stack: Stack) -> int:
+    """How often our cloudflared was started."""
+    return stack.log("tunnel").count("Starting tunnel")
+
+
+def charged(stack: Stack) -> list[float]:
+    path = stack.folder / ".flawless/budget/tunnel.json"
+    found: list[float] = json.loads(path.read_text())["restarts"] if path.exists() else []
+    return found
+
+
+def spend(stack: Stack) -> None:
+    """Uses up what is left of the budget."""
+    stamps = charged(stack)
+    path: Path = stack.folder / ".flawless/budget/tunnel.json"
+    path.write_text(json.dumps({"restarts": [*stamps, *[time.time()] * (BUDGET - len(stamps))]}))
