@@ -5,35 +5,47 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 
 from flawless.cli.streams import is_lost
 from flawless.core.errors import FlawlessError
+from flawless.core.pasting import pasted
 from flawless.core.plain import printable
 
 
 def show(error: FlawlessError, arguments: list[str]) -> None:
     """Tells a person on standard error, or a program on standard output."""
+    steps = [pasted(step, _environment(arguments)) for step in error.next_steps]
     if ("--json" in arguments or os.environ.get("FLAWLESS_JSON")) and not is_lost(sys.stdout):
-        sys.stdout.write(json.dumps(to_json(error), indent=2) + "\n")
+        sys.stdout.write(json.dumps(to_json(error, steps), indent=2) + "\n")
         return
-    sys.stderr.write(to_text(error))
+    sys.stderr.write(to_text(error, steps))
 
 
-def to_json(error: FlawlessError) -> dict[str, object]:
+def _environment(arguments: list[str]) -> str | None:
+    """As the command line names it; the error may have come before that was read."""
+    for at, word in enumerate(arguments):
+        flag, equals, value = word.partition("=")
+        if flag in {"-e", "--environment"}:
+            return value if equals else next(iter(arguments[at + 1 : at + 2]), None)
+    return os.environ.get("FLAWLESS_ENVIRONMENT")
+
+
+def to_json(error: FlawlessError, steps: Sequence[str]) -> dict[str, object]:
     return {
         "schema_version": 1,
         "error": {
             "code": error.code,
             "cause": error.cause,
             "evidence": list(error.evidence),
-            "next_steps": list(error.next_steps),
+            "next_steps": list(steps),
             "exit_code": error.exit_code,
         },
     }
 
 
-def to_text(error: FlawlessError) -> str:
+def to_text(error: FlawlessError, steps: Sequence[str]) -> str:
     lines = [f"flawless: {error.code}: {error.cause}"]
     lines += [f"  {line}" for line in error.evidence]
-    lines += [f"  next: {step}" for step in error.next_steps]
+    lines += [f"  next: {step}" for step in steps]
     return "".join(printable(line) + "\n" for line in lines)

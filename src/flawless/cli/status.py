@@ -13,6 +13,7 @@ from flawless.cli import document
 from flawless.cli.ago import for_long
 from flawless.cli.options import Common, common
 from flawless.cli.page import Line, Span, fitting, line, result, wrapped
+from flawless.core.pasting import pasted
 from flawless.core.reason import Reason
 from flawless.core.service import ServiceState
 
@@ -108,7 +109,7 @@ def to_lines(picture: Picture, now: datetime, width: int) -> Iterator[Line]:
     yield ()
     for label, said, tone in _facts(picture, now):
         yield from wrapped(said, width, (Span(f"   {label:<12}", "dim"),), tone)
-    steps = list(dict.fromkeys(next_steps(picture)))
+    steps = list(dict.fromkeys(pasted(step, picture.outline.environment) for step in next_steps(picture)))
     if steps:
         yield ()
         for step in steps:

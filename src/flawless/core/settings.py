@@ -134,6 +134,12 @@ def _listen(value: str) -> str:
     return value
 
 
+def _as_names(value: dict[str, str]) -> dict[str, str]:
+    """Names are the same in capitals, and with the dot of the root behind them."""
+    places = ((name.rpartition(":"), place) for name, place in value.items())
+    return {f"{host.rstrip('.')}{colon}{port}".lower(): place for (host, colon, port), place in places}
+
+
 def _route(value: str) -> str:
     if not re.fullmatch(r"/[^\s#]*", value):
         raise invalid("a path on the service itself that begins with a slash, for example /health/live")
@@ -380,7 +386,9 @@ class PublicSettings(Table):
     """The public address, asked from outside."""
 
     checks: tuple[PublicCheck, ...] = Field(default=(), description="What is asked.")
-    resolve: dict[str, Listen] = Field(default={}, description='"host:port" = "address:port", before the DNS changes.')
+    resolve: Annotated[dict[str, Listen], AfterValidator(_as_names)] = Field(
+        default={}, description='"host:port" = "address:port", before the DNS changes.'
+    )
     resolvers: tuple[Listen, ...] = Field(
         default=("1.1.1.1:53", "8.8.8.8:53"),
         description='Whom to ask, "address:port", for a name that is not found here; empty: nobody.',

@@ -142,6 +142,7 @@ class Local:
     origin: Seen[Origin]
     pid: int | None = None
     since: float | None = None
+    metrics_address: str = ""
     connector: str = ""
 
 

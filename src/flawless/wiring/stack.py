@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flawless.core.clock import Clock, SystemClock
 from flawless.core.errors import CommandFailed
 from flawless.core.event import Reader, Stream
+from flawless.core.pasting import for_environment
 from flawless.core.secret import Secret
 from flawless.manifest import Manifest, load
 
@@ -168,7 +169,8 @@ class Stack:
         return Stream(self.clock, self.redact, *readers, self._event_log())
 
     def redact(self, tree: Any) -> Any:
-        return self.redactor.tree(tree)
+        """What may be shown: without secrets, and with next steps that can be pasted."""
+        return for_environment(self.redactor.tree(tree), self.manifest.environment)
 
     def learn_database_password(self) -> None:
         """The embedded database has just made its password: from now on it is redacted too."""

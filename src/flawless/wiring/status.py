@@ -169,7 +169,7 @@ def look(config: Path | None, environment: str | None) -> Picture:
 def _services(outline: Outline, wanted: set[str]) -> list[Seen]:
     """A tunnel that somebody else runs is no service of ours."""
     seen = [_seen(outline, name, role, wanted) for name, role in outline.roles.items()]
-    return [one for one in seen if one.name != TUNNEL or one.is_wanted or one.running is not None]
+    return [one for one in seen if one.name != TUNNEL or one.is_wanted or one.is_up or not one.is_readable]
 
 
 def outline_of(config: Path | None, environment: str | None) -> Outline:

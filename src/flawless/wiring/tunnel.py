@@ -49,7 +49,7 @@ class TunnelOf:
     """The tunnel and the public name of one stack, as its manifest declares them. Close it with `aclose`."""
 
     stack: Stack
-    _metrics: str | None = field(default=None, init=False)
+    _metrics: str = field(default="", init=False)
 
     @property
     def is_declared(self) -> bool:
@@ -65,7 +65,7 @@ class TunnelOf:
     async def look(self, limit: float) -> View:
         """Everything that can be seen now. The public name is asked once cloudflared could carry an answer."""
         local = None if self._declared is None else await self.local(min(limit / 2, 2 * LOCALLY))
-        self._metrics = _metrics_of(local)
+        self._metrics = local.metrics_address if local is not None else ""
         why_not = self._why_not(local) if self._asked is not None else "no public check is declared"
         look = await self._address.observe(limit) if why_not is None else None
         outside = look.outside if look is not None else _unasked(why_not or "")
@@ -192,6 +192,8 @@ class TunnelOf:
     async def _locally(self, path: str) -> Answer | None:
         """What the service behind the public name answers here."""
         there = Declared("", None, origins=origins_of(self.stack.manifest))
+        if not there.origins:
+            return None
         try:
             return await self.stack.http.ask("GET", f"{there.origin}{path}", limit=LOCALLY)
         except (OSError, ValueError):
@@ -199,7 +201,7 @@ class TunnelOf:
 
     async def _handed(self) -> float | None:
         """How many requests cloudflared here has been handed since it was started; None where it does not tell."""
-        if self._metrics is None:
+        if not self._metrics:
             return None
         try:
             answer = await self.stack.http.ask("GET", f"http://{self._metrics}/metrics", limit=LOCALLY)
@@ -232,11 +234,6 @@ def _unhelpful(command: Command, done: Completed) -> CommandFailed:
         evidence=[*done.output_tail] or ["it printed nothing"],
         next_steps=[f"run it yourself: {command}", "then: flawless tunnel status"],
     )
-
-
-def _metrics_of(local: Local | None) -> str | None:
-    outcome = local.metrics.outcome if local is not None else None
-    return outcome.facts.get("address") if isinstance(outcome, Passed) else None
 
 
 def _unasked(because: str) -> Outside:

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from flawless.checks.answer import Wanted
+from flawless.checks.environment import Address
 from flawless.checks.public.name import NameKnown
 from flawless.checks.public.reachable import SAMPLED, PublicReachable, Taken
 from flawless.checks.public.sample import LEAST, Weight
@@ -19,6 +20,7 @@ from flawless.core.check import Finding, Skipped
 from flawless.core.clock import Clock
 from flawless.core.settings import PublicCheck, PublicSettings, Settings
 from flawless.core.tunnel import Name, Outside, Public, Seen
+from flawless.manifest.tunnel import declared, hostname
 
 Arrivals = Callable[[], Awaitable[float | None]]
 """How many requests cloudflared here has been handed so far (`cloudflared_tunnel_total_requests`); None: not known."""
@@ -237,10 +239,23 @@ def _names(checks: Sequence[PublicReachable], settings: PublicSettings) -> tuple
 
 
 def asked_of(settings: Settings) -> PublicSettings | None:
-    """What is asked of the public address: the manifest's checks or, of a tunnel's hostname alone, its first page."""
-    public, hostname = settings.public, settings.tunnel.hostname if settings.tunnel else ""
-    if public is not None and public.checks:
-        return public
-    if not hostname:
+    """What is asked from outside; None where neither a tunnel nor a public check is declared.
+
+    The name that the tunnel carries, and the address that people are told, are proved whatever else is declared: where
+    no required check asks that host, its first page is asked.
+    """
+    tunnel = declared(settings)
+    if tunnel is None and settings.public is None:
         return None
-    return (public or PublicSettings()).model_copy(update={"checks": (PublicCheck(url=f"https://{hostname}/"),)})
+    public = settings.public or PublicSettings()
+    required = {urlsplit(one.url).hostname for one in public.checks if not one.optional}
+    carried = f"https://{hostname(settings)}/" if tunnel is not None and hostname(settings) else ""
+    missing = {urlsplit(one).hostname: one for one in (carried, _told(settings)) if one}
+    further = [PublicCheck(url=address) for host, address in missing.items() if host not in required]
+    return public.model_copy(update={"checks": (*further, *public.checks)})
+
+
+def _told(settings: Settings) -> str:
+    """The address that people are told, where it is one that others can reach."""
+    address = Address.of(settings.base_url, None)
+    return settings.base_url.strip() if address is not None and not address.is_local else ""

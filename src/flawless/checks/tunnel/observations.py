@@ -35,14 +35,13 @@ async def observe(tunnel: Tunnel, world: World, limit: float) -> Local:
     if not concerned:
         return _nobody(configuration, others)
     subject = min(concerned, key=lambda one: (not one.is_ours, one.tunnel != wanted))
-    return await _seen(tunnel, world, subject, readings, wanted, configuration, each)
+    return await _seen(tunnel, world, subject, wanted, configuration, each)
 
 
 async def _seen(
     tunnel: Tunnel,
     world: World,
     subject: Reading,
-    readings: Sequence[Reading],
     wanted: str,
     configuration: Seen[Configuration],
     limit: float,
@@ -50,7 +49,7 @@ async def _seen(
     rule = met(subject, tunnel)
     return Local(
         configuration=configuration,
-        process=_process(subject, readings),
+        process=_process(subject),
         metrics=_metrics(subject, limit),
         kind=_kind(subject, wanted),
         connection=_connection(subject, world.log() if subject.is_ours else None),
@@ -59,6 +58,7 @@ async def _seen(
         origin=await origin_seen(world.http, tunnel, rule, limit),
         pid=subject.connector.pid,
         since=subject.connector.since,
+        metrics_address=subject.address,
         connector=str(subject.document("/ready").get("connectorId", "")),
     )
 
@@ -78,10 +78,8 @@ def _concerns(reading: Reading, tunnel: Tunnel, wanted: str) -> bool:
         return leads_here
     if not wanted or reading.tunnel == wanted:
         return True
-    if not reading.tunnel and reading.is_silent and known is None:
-        return False
     if not reading.tunnel:
-        return leads_here
+        return known is not None and leads_here
     return known is not None and (leads_here or any(rule.hostname == tunnel.hostname for rule in known))
 
 
@@ -102,10 +100,9 @@ def _configuration(tunnel: Tunnel, world: World) -> Seen[Configuration]:
     return Seen(Configuration.MISSING if is_missing else Configuration.INVALID, found)
 
 
-def _process(subject: Reading, readings: Sequence[Reading]) -> Seen[Process]:
+def _process(subject: Reading) -> Seen[Process]:
     who = f"{'ours' if subject.is_ours else 'not started by Flawless'}: {subject.connector}"
-    others = tuple(_other(one) for one in readings if one is not subject)
-    return Seen(Process.OURS if subject.is_ours else Process.FOREIGN, Passed((who, *others)))
+    return Seen(Process.OURS if subject.is_ours else Process.FOREIGN, Passed((who,)))
 
 
 def _other(reading: Reading) -> str:

@@ -96,7 +96,9 @@ class VerifyTunnel:
             return finding
         if self._restart_helps(finding.failure):
             return await self._restarted(run, group, routed, finding)
-        return finding if finding.failure.is_permanent else await self.wait(run, group, routed, self.total)
+        if self.tunnel is None or finding.failure.is_permanent:
+            return finding
+        return await self.wait(run, group, routed, self.total)
 
     async def _restarted(self, run: Run, group: Group, routed: Routed, before: Finding) -> Finding:
         """Through `recovery`: once, whoever else has seen the same."""
