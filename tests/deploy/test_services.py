@@ -92,6 +92,19 @@ async def test_what_is_kept_is_asked_and_not_touched(stage: Stage) -> None:
     assert stage.clock.monotonic() == 1000.0
 
 
+async def test_what_is_kept_learns_at_the_verdict_how_it_is_kept_from_now_on(stage: Stage) -> None:
+    """Of the fingerprint it was started from, and not before: a deploy that fails has nothing of it to undo."""
+    keeper = stage.add("api", ChangeAction.KEEP)
+    keeper.now = up("api", fingerprint={"code": "0"})
+    stage.add("web")
+    assert await brought_up(stage) == Passed()
+    assert keeper.adopted == []
+    for name in stage.group.started:
+        await stage.group.commit(name)
+    assert stage.orders == ["start web", "commit api", "adopt api", "commit web"]
+    assert [dict(launch.fingerprint) for launch in keeper.adopted] == [{"code": "0"}]
+
+
 async def test_what_was_to_be_kept_and_has_died_meanwhile_is_started_and_watched(stage: Stage) -> None:
     """It is started like any other: with an undo, as restarted, through its stability window."""
     stage.add("api", ChangeAction.KEEP).now = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from support.stacks import FAULTY, Stack
+from support.stacks import FAULTY, Stack, until
 
 NAMES: Final = ("api", "jobs", "web")
 
@@ -72,6 +74,42 @@ def test_a_change_restarts_exactly_the_service_it_changes(stack: Stack) -> None:
         assert why in told["api"]
         assert "nothing changed" in told["jobs"]
         before = after
+
+
+def test_how_a_service_is_kept_changes_without_a_restart(stack: Stack) -> None:
+    """restart, stop_timeout and [logs] restart nothing, and the keeper goes by the new ones from the verdict on."""
+    stack.service("api", restart={"delays": ["60s"]})
+    assert stack.deploy().exit_code == 0
+    before, keeper = stack.pid("api"), stack.keeper("api")
+
+    stack.service("api", restart={"delays": ["0s"]}, stop_timeout="7s")
+    stack.manifest["logs"] = {"max_size": "1MB", "keep": "3d"}
+    done = stack.deploy()
+
+    assert done.exit_code == 0, done.output
+    assert (stack.pid("api"), stack.keeper("api")) == (before, keeper)
+    assert "nothing changed" in stack.report()["changes_since_last_good"]["services"]["api"]
+    assert not [event for event in stack.journal() if event["event"] in {"action.intended", "action.effected"}]
+    record = stack.record("api")
+    assert record is not None
+    assert (record["stop_timeout"], record["log"]["max_size"], record["log"]["keep_days"]) == (7.0, 1_000_000, 3)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    until(lambda: stack.pid("api") not in {None, before}, "it is started again at once, not after a minute")
+
+
+def test_how_a_service_is_kept_stays_as_it_was_when_the_deploy_fails(stack: Stack) -> None:
+    """Nothing is handed to a keeper before the verdict, so a rollback has nothing of it to put back."""
+    stack.service("api", stop_timeout="5s")
+    assert stack.deploy().exit_code == 0
+
+    stack.service("api", stop_timeout="7s")
+    stack.service("broken", "exit=3")
+    assert stack.deploy().exit_code == 1
+
+    record = stack.record("api")
+    assert record is not None
+    assert record["stop_timeout"] == 5.0
 
 
 def test_what_is_merely_touched_or_inherited_restarts_nothing(stack: Stack) -> None:

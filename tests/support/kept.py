@@ -38,6 +38,7 @@ class FakeKeeper:
     ends_before_the_mark: bool = False
     keeps_its_process: bool = False
     marked: list[bool] = field(default_factory=list)
+    adopted: list[Launch] = field(default_factory=list)
     prepared_at: list[float] = field(default_factory=list)
     committed: int = 0
     _pid: int = 100
@@ -66,6 +67,7 @@ class FakeKeeper:
 
     async def adopt(self, launch: Launch) -> Running | None:
         self._order("adopt")
+        self.adopted.append(launch)
         self.now = replace(self.now, keeper_pid=1) if self.now is not None and self.now.is_alive else None
         return self.now
 
@@ -213,12 +215,11 @@ class Stage:
     def noted(self, key: str) -> list[object]:
         return [one.value for one in self.told if isinstance(one, Noted) and one.key == key]
 
-    async def _launch(self, name: str) -> Launch:
+    async def _launch(self, name: str, fingerprint: Mapping[str, str] | None = None) -> Launch:
         if self.launch_error is not None:
             raise self.launch_error
-        return Launch(
-            name, ("true",), Path(), {}, (), 3000, "new", {"code": "1"}, 1.0, (0.0,), 5, 300.0, 600.0, 1024, 7
-        )
+        known = fingerprint if fingerprint is not None else {"code": "1"}
+        return Launch(name, ("true",), Path(), {}, (), 3000, "new", known, 1.0, (0.0,), 5, 300.0, 600.0, 1024, 7)
 
     def readiness(self, name: str, running: Running) -> Sequence[Check]:
         self.asked_of.append(running)

@@ -81,7 +81,11 @@ class KeptService:
         return self._running(record, keeper_lives=True)
 
     async def adopt(self, launch: Launch) -> Running | None:
-        client = await Client.connect(self._run_folder) or await self._taken_over(self._spec(launch))
+        spec = self._spec(launch)
+        client = await Client.connect(self._run_folder)
+        if client is not None:
+            return self._running(await client.remember(spec), keeper_lives=True)
+        client = await self._taken_over(spec)
         return self._running(client.record, keeper_lives=True) if client else None
 
     async def commit(self) -> None:

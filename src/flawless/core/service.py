@@ -127,8 +127,8 @@ class Keeper(Protocol):
         """Starts a new process, always. What runs already is stopped first and kept for `revert`."""
 
     async def adopt(self, launch: Launch) -> Running | None:
-        """Leaves what runs as it is. Where its keeper was killed a new one takes it over, and starts it from `launch`
-        when it falls: give the one it was started from. None when nothing of it runs.
+        """Leaves what runs as it is; its keeper, a new one where that was killed, starts it from `launch` when it
+        falls: give one of the fingerprint it was started from. None when nothing of it runs.
         """
 
     async def revert(self) -> Running | None:

@@ -6,7 +6,7 @@ The deploy's phases and the verbs start and restart all use this; nothing else s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -57,6 +57,13 @@ class Probes(Protocol):
         """Why a process that exited did so: the exit, its last lines, who holds its port now."""
 
 
+class Launcher(Protocol):
+    """What a service is started with."""
+
+    async def __call__(self, name: str, fingerprint: Mapping[str, str] | None = None) -> Launch:
+        """`fingerprint`: that of what was started already; without one that of what is there now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be done with one service. Seconds."""
@@ -86,7 +93,7 @@ class Group:
     plans: Mapping[str, Plan]
     keepers: Mapping[str, Keeper]
     probes: Probes
-    launch: Callable[[str], Awaitable[Launch]]
+    launch: Launcher
     leaving: Leaving = field(default_factory=lambda: Leaving({}))
     _ups: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _spawned: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -167,6 +174,14 @@ class Group:
     def ended(self) -> Failed | None:
         """The end of a process that this run started, if one has ended."""
         return next((self._endings[name].result() for name in self._stable if self._endings[name].done()), None)
+
+    async def commit(self, name: str) -> None:
+        """The verdict is yes. What was kept learns without a restart how it is to be kept from now on: when it is
+        started again, how it is stopped, where it logs, what is secret. Before the verdict nothing of that is to undo.
+        """
+        await self.keepers[name].commit()
+        if not self.is_new(name):
+            await self.keepers[name].adopt(await self.launch(name, self.started[name].fingerprint))
 
     async def aclose(self) -> None:
         """Ends every watch; the services go on."""

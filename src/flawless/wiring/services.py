@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from flawless.core.service import Change, Exit, Launch, Running
 from flawless.core.settings import ExecProbe, HttpProbe, LogProbe, Probe, Role, ServiceSettings, TcpProbe
 from flawless.deploy.leaving import Leaver, Leaving
 from flawless.deploy.plan import change, late, ordered
-from flawless.deploy.services import Group, Plan, Recovery
+from flawless.deploy.services import Group, Launcher, Plan, Recovery
 from flawless.manifest import child_environment
 from flawless.manifest.environment import secrets_of
 from flawless.manifest.tunnel import config_path
@@ -129,15 +129,17 @@ class Services:
         limit = timeouts.tunnel_ready if service.role is Role.TUNNEL else limit
         return Plan(one, service.role, service.port, service.after, limit, timeouts.recover, timeouts.stable)
 
-    def _launcher(self, deploy_id: str) -> Callable[[str], Awaitable[Launch]]:
-        async def launch(name: str) -> Launch:
-            # The code is looked at when it is started: what changed since the plan was made runs too.
-            key = fingerprints.ensure_key(self.stack.state)
-            return self._launch(name, deploy_id, await asyncio.to_thread(self.fingerprint, name, key))
+    def _launcher(self, deploy_id: str) -> Launcher:
+        async def launch(name: str, fingerprint: Mapping[str, str] | None = None) -> Launch:
+            if fingerprint is None:
+                # The code is looked at when it is started: what changed since the plan was made runs too.
+                key = fingerprints.ensure_key(self.stack.state)
+                fingerprint = await asyncio.to_thread(self.fingerprint, name, key)
+            return self._launch(name, deploy_id, fingerprint)
 
         return launch
 
-    def _launch(self, name: str, deploy_id: str, fingerprint: dict[str, str]) -> Launch:
+    def _launch(self, name: str, deploy_id: str, fingerprint: Mapping[str, str]) -> Launch:
         service = self.settings[name]
         manifest = self.stack.manifest
         url = self.stack.database_url()

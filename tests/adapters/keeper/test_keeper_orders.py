@@ -15,6 +15,7 @@ from flawless.adapters.keeper import tree
 from flawless.adapters.keeper.client import Keeper
 from flawless.adapters.keeper.endpoint import address
 from flawless.adapters.keeper.record import ExitKind, State
+from flawless.adapters.keeper.spec import LogRule, RestartRule
 from flawless.core.errors import CommandFailed
 from support.keepers import LIVES, Nursery, child_of, dead, eventually, until
 
@@ -369,3 +370,24 @@ async def test_a_keeper_weighs_little(nursery: Nursery) -> None:
         weights += [int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")]
     print("PSS in kB:", weights)
     assert max(weights) < 12_000
+
+
+async def test_a_keeper_remembers_how_it_is_to_be_kept(nursery: Nursery) -> None:
+    """The process is left alone; its next start is from the new, and so is its end."""
+    keeper = await Keeper.spawn(nursery.spec())
+    await keeper.commit()
+    before = child_of(keeper.record)
+    record = await keeper.remember(nursery.spec(stop_timeout=9.0, log=LogRule(str(nursery.logs), 1000)))
+    assert child_of(record) == before
+    assert (record.stop_timeout, record.log, record.armed) == (9.0, LogRule(str(nursery.logs), 1000), True)
+    assert nursery.record() == record
+
+
+async def test_a_crash_that_is_being_answered_is_not_taken_for_an_end(nursery: Nursery) -> None:
+    """Between two starts there is nothing that runs, and still there is something to keep."""
+    keeper = await Keeper.spawn(nursery.spec(restart=RestartRule((60.0,), 5, 300.0, 600.0)))
+    await keeper.commit()
+    os.kill(child_of(keeper.record).pid, signal.SIGKILL)
+    await until(keeper, lambda seen: seen.state is State.BACKOFF)
+    assert (await keeper.remember(nursery.spec(stop_timeout=9.0))).state is State.BACKOFF
+    assert (await keeper.restart()).state is State.RUNNING

@@ -117,6 +117,10 @@ class Keeper:
         """Stop what runs and start what ran before `replace` as it was; nothing, when nothing did."""
         return await self._order("revert", wait=self.record.stop_timeout)
 
+    async def remember(self, spec: KeeperSpec) -> Record:
+        """From now on it is kept and started as this says; what runs is left alone."""
+        return await self._order("adopt", spec=spec.to_json())
+
     async def commit(self) -> Record:
         """The verdict is yes: forget what ran before, and respawn after a crash from now on. A dead one is refused."""
         return await self._order("commit")

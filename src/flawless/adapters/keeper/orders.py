@@ -15,9 +15,13 @@ from flawless.adapters.keeper.spec import KeeperSpec, SpecInvalid
 
 TYPE_CHECKING = False  # the module typing would be a tenth of a keeper
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
 
     Message = dict[str, Any]
+
+
+_ANSWERED: Final = frozenset({State.BACKOFF, State.STOPPING})
+"""A crash that is just being answered: there is no process now, and there will be."""
 
 
 class Job:
@@ -154,7 +158,7 @@ class Keeper:
         spec = self._spec_in(message) if message.get("spec") is not None else None
         if spec:
             self.service.remember(spec)
-        if not self.service.is_running:
+        if not self.service.is_running and self.service.record.state not in _ANSWERED:
             yield from self._stop(message)
             raise Refused("nothing is left to adopt")
         self.service.change(armed=self.service.record.armed and self.service.spec is not None)

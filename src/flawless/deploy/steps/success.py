@@ -40,7 +40,7 @@ class ConfirmEndState:
     async def _commit(self, run: Run, group: Group) -> Outcome:
         """From here on there is no way back: what ran before is forgotten, so an interruption is no longer heard."""
         run.is_committed = True
-        await _all_of(group.keepers[name].commit() for name in group.started)
+        await _all_of(group.commit(name) for name in group.started)
         await self.leaving.stop()
         return Passed()
 
