@@ -92,6 +92,60 @@ async def test_what_is_kept_is_asked_and_not_touched(stage: Stage) -> None:
     assert stage.clock.monotonic() == 1000.0
 
 
+async def test_the_verdict_on_what_is_kept_reaches_its_keeper(stage: Stage) -> None:
+    """Nobody calls it ready after this, and the failure says what helps: this run changes nothing of it."""
+    hung = unhealthy("it hangs", Reason.SERVICE_HUNG)
+    stage.add("api", ChangeAction.KEEP, answer=lambda: hung, limit=1.0).now = up("api")
+    failed = await brought_up(stage)
+    assert isinstance(failed, Failed)
+    assert failed.next_steps == ("start it anew: flawless restart api", "look")
+    assert (stage.keepers["api"].marked, stage.keepers["api"].why_not) == ([False], "SERVICE_HUNG: it hangs")
+    assert stage.run.undo.pending() == []
+
+
+async def test_what_this_run_started_is_not_told_to_be_restarted(stage: Stage) -> None:
+    """It is taken back instead."""
+    stage.add("api", answer=lambda: unhealthy("it hangs", Reason.SERVICE_HUNG), limit=1.0)
+    failed = await brought_up(stage)
+    assert isinstance(failed, Failed)
+    assert failed.next_steps == ("look",)
+    assert stage.keepers["api"].marked == []
+
+
+@pytest.mark.parametrize("reason", [Reason.HOST_LIMITS, Reason.DEPLOY_CHECK_HUNG])
+async def test_a_failure_of_this_machine_says_nothing_of_what_is_kept(stage: Stage, reason: Reason) -> None:
+    """Its keeper is told nothing, and a restart would not help."""
+    stage.add("api", ChangeAction.KEEP, answer=lambda: unhealthy("no", reason), limit=1.0).now = up("api")
+    failed = await brought_up(stage)
+    assert isinstance(failed, Failed)
+    assert failed.next_steps == ("look",)
+    assert stage.keepers["api"].marked == []
+
+
+@pytest.mark.parametrize(("then", "marked"), [(Passed(), [False, True]), (unhealthy(), [False])])
+async def test_what_failed_by_what_is_taken_back_is_ready_again(
+    stage: Stage, then: Outcome, marked: list[bool]
+) -> None:
+    """What was kept is asked again behind the rollback, and goes on being called what it is then."""
+    new = stage.add("api")
+    stage.add("web", ChangeAction.KEEP, after=("api",), limit=1.0).now = up("web")
+    stage.answers["web"] = lambda: then if new.now is None else unhealthy()
+    assert reason_of(await brought_up(stage)) is Reason.SERVICE_UNHEALTHY
+    await stage.run.undo.unwind()
+    assert stage.keepers["web"].marked == marked
+
+
+async def test_what_is_kept_and_falls_at_the_last_look_is_marked_too(stage: Stage) -> None:
+    """SUCCESS is a verdict like the gate's."""
+    stage.add("api", ChangeAction.KEEP).now = up("api")
+    assert await brought_up(stage) == Passed()
+    stage.answers["api"] = lambda: unhealthy("it hangs", Reason.SERVICE_HUNG)
+    failed = await _confirm(stage, list)
+    assert isinstance(failed, Failed)
+    assert failed.next_steps[0] == "start it anew: flawless restart api"
+    assert stage.keepers["api"].marked == [True, False]
+
+
 async def test_what_is_kept_learns_at_the_verdict_how_it_is_kept_from_now_on(stage: Stage) -> None:
     """Of the fingerprint it was started from, and not before: a deploy that fails has nothing of it to undo."""
     keeper = stage.add("api", ChangeAction.KEEP)
@@ -355,7 +409,7 @@ async def test_the_last_look_asks_every_service_as_one_that_is_ready(stage: Stag
     stage.add("api")
     stage.add("web", ChangeAction.KEEP).now = up("web")
     await brought_up(stage)
-    looks = {check.id: ending for check, ending in stage.group.last_look()}
+    looks = {check.id: ending for _, check, ending in stage.group.last_look()}
     assert set(looks) == {"service.ready:api", "service.ready:web"}
     assert looks["service.ready:api"] is not None, "what this run started is not brought back: its end ends the wait"
     assert looks["service.ready:web"] is None, "the keeper of what is kept brings it back"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Final
 
 import pytest
@@ -91,6 +93,28 @@ def test_without_the_owner_of_the_socket_ipv6_alone_would_not_be_told(stack: Sta
     stack.deploy(mutation=_ONLY_CONNECTS)
 
     assert "[::1]" not in str(stack.failure()["evidence"])
+
+
+def test_what_is_kept_and_hangs_is_not_called_ready_any_more(stack: Stack) -> None:
+    """The deploy has nothing of it to take back: it says what helps, `status` knows, and that does help."""
+    stack.timeouts(backend_ready="1s")
+    stack.service("backend", ready=[{"http": "/health/live", "timeout": "500ms"}])
+    assert stack.deploy().exit_code == 0
+    pid = stack.pid("backend")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+
+    report = assert_failed(stack, stack.deploy(), "SERVICE_HUNG", "backend", rollback="not needed")
+
+    assert report["failure"]["next_steps"][0] == "start it anew: flawless restart backend"
+    status = stack.run("status")
+    assert status.exit_code == 2, status.output
+    assert "unhealthy" in status.stdout
+    assert "SERVICE_HUNG" in status.stdout
+    assert "flawless restart backend" in status.stdout
+    assert stack.run("restart", "backend").exit_code == 0
+    assert stack.run("status").exit_code == 0
+    assert stack.pid("backend") != pid
 
 
 _ONLY_CONNECTS: Final = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import psutil
@@ -29,6 +30,30 @@ def test_a_stranger_on_the_port_stops_the_deploy_before_anything_starts(stack: S
     assert report["failure"]["phase"] == "PRECHECK"
     assert stranger.is_running()
     assert_never_started(stack, "backend")
+
+
+def test_a_service_that_runs_and_has_lost_its_port_is_not_called_ready_any_more(stack: Stack) -> None:
+    """Whoever has the port now is named, and the service that runs without it is known to do so."""
+    stack.service("backend", command=[sys.executable, "-I", "-S", "-c", _LEAVES_ITS_PORT], ready=[{"tcp": True}])
+    assert stack.deploy().exit_code == 0
+    (stack.folder / "backend/leave").touch()
+    until(lambda: not stack.is_served("backend"), "it has left its port")
+    stranger = stack.stranger(port=stack.port("backend"))
+
+    report = assert_failed(stack, stack.deploy(), "PORT_HELD_FOREIGN", str(stranger.pid), rollback="not needed")
+
+    assert report["failure"]["next_steps"][-1].endswith("flawless restart backend")
+    status = stack.run("status")
+    assert (status.exit_code, "PORT_HELD_FOREIGN" in status.stdout) == (2, True), status.output
+
+
+_LEAVES_ITS_PORT: Final = """
+import os, socket, time
+with socket.create_server(("127.0.0.1", int(os.environ["PORT"]))):
+    while not os.path.exists("leave"):
+        time.sleep(0.01)
+time.sleep(600)
+"""
 
 
 def test_what_another_supervisor_looks_after_is_left_to_it(stack: Stack) -> None:

@@ -38,6 +38,7 @@ class FakeKeeper:
     ends_before_the_mark: bool = False
     keeps_its_process: bool = False
     marked: list[bool] = field(default_factory=list)
+    why_not: str | None = None
     adopted: list[Launch] = field(default_factory=list)
     prepared_at: list[float] = field(default_factory=list)
     committed: int = 0
@@ -101,11 +102,12 @@ class FakeKeeper:
         self._order("restart")
         return self.put_another()
 
-    async def mark(self, *, ready: bool) -> None:
+    async def mark(self, *, ready: bool, reason: str | None = None) -> None:
         if self.ends_before_the_mark:
             self.end()
             raise CommandFailed("there is no process that could be ready", code="SERVICE_KEEPER_FAILED")
         self.marked.append(ready)
+        self.why_not = reason
 
     async def exited(self) -> Exit:
         if self.dies is not None:

@@ -111,8 +111,8 @@ class KeptService:
         self._pid = record.child.pid if record.child else None
         return self._running(record, keeper_lives=True)
 
-    async def mark(self, *, ready: bool) -> None:
-        await (await self._client()).ready(value=ready, pid=self._pid)
+    async def mark(self, *, ready: bool, reason: str | None = None) -> None:
+        await (await self._client()).ready(value=ready, reason=reason, pid=self._pid)
 
     async def exited(self) -> Exit:
         client = await Client.connect(self._run_folder)

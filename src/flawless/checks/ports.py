@@ -11,7 +11,7 @@ import ipaddress
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from flawless.core.check import Failed, Outcome, Passed
@@ -19,6 +19,7 @@ from flawless.core.port import WILDCARDS, Listener
 from flawless.core.reason import Reason
 from flawless.core.supervision import Supervision
 
+PORT_FREE: Final = "port.free"
 _LOCALHOST: Final = frozenset({"127.0.0.1", "::1"})
 _FRESH: Final = 0.2
 """Seconds for which one reading of the socket table answers all questions of a set."""
@@ -84,7 +85,7 @@ class PortFree:
 
     @property
     def id(self) -> str:
-        return f"port.free:{self.service}"
+        return f"{PORT_FREE}:{self.service}"
 
     @property
     def claim(self) -> str:
@@ -103,7 +104,10 @@ class PortFree:
         if not others:
             pids = ", ".join(str(pid) for pid in sorted(held[0].pids & mine))
             return Passed((f"held by our own {self.service} (pid {pids}), taken over",))
-        return self._held(others[0], others, own)
+        failed = self._held(others[0], others, own)
+        is_ousted = bool(mine) and not any(one.pids & mine for one in held)
+        again = f"once the port is free, start what runs without it anew: flawless restart {self.service}"
+        return replace(failed, next_steps=(*failed.next_steps, again)) if is_ousted else failed
 
     def _sibling(self, listener: Listener, own: Mapping[str, frozenset[int]]) -> str | None:
         return next((name for name, pids in own.items() if listener.pids & pids), None)

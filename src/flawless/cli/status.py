@@ -222,6 +222,8 @@ def _cures(picture: Picture) -> Iterator[str]:
     for one in picture.services:
         if not one.is_ready:
             yield f"see what {one.name} printed: flawless logs {one.name}"
+        if one.state is ServiceState.UNHEALTHY:
+            yield f"start {one.name} anew: flawless restart {one.name}"
         if one.state is ServiceState.GAVE_UP:
             yield f"{one.name} crashed too often ({Reason.SERVICE_GAVE_UP}); once mended: flawless start {one.name}"
         if one.is_unkept:

@@ -149,8 +149,8 @@ class Keeper(Protocol):
     async def restart(self) -> Running:
         """Ends what runs and starts the same anew, from what it was started from."""
 
-    async def mark(self, *, ready: bool) -> None:
-        """What a gate found out about readiness."""
+    async def mark(self, *, ready: bool, reason: str | None = None) -> None:
+        """What a gate found out about readiness; `reason`: why it is not ready."""
 
     async def exited(self) -> Exit:
         """Returns when the process has ended, however long that takes."""

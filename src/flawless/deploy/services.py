@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +19,7 @@ from flawless.core.gate import Ending, Patience
 from flawless.core.reason import Reason
 from flawless.core.service import TUNNEL, Change, ChangeAction, Exit, Keeper, Launch, Ordered, Running
 from flawless.deploy.leaving import Leaving
-from flawless.deploy.run import Run
+from flawless.deploy.run import ATTEMPT, Run
 
 SETTLING = 10.0
 """Seconds beyond the stability window in which a service may fall and stand up again once."""
@@ -29,6 +30,9 @@ ENDING = 1.0
 
 ROOM = 1.0
 """Seconds a probe gets at the least, when the one before it took all the time there was."""
+
+_NO_WORD_ON_IT = frozenset({Reason.SERVICE_EXITED, Reason.SERVICE_OOM, Reason.HOST_LIMITS, Reason.DEPLOY_CHECK_HUNG})
+"""Failures that say nothing of a process that runs: its keeper has seen the end itself, or the want is our own."""
 
 Task = asyncio.Future[Any]
 T = TypeVar("T")
@@ -100,6 +104,7 @@ class Group:
     _endings: dict[str, asyncio.Task[Failed]] = field(default_factory=dict)
     _stable: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _new: set[str] = field(default_factory=set)
+    _blamed: set[str] = field(default_factory=set)
     started: dict[str, Running] = field(default_factory=dict)
 
     async def spawn(self, names: Collection[str]) -> Outcome:
@@ -160,13 +165,13 @@ class Group:
         windows = list(self._stable.values())
         return await self._settled(windows, failing=windows)
 
-    def last_look(self) -> list[tuple[Check, Ending | None]]:
+    def last_look(self) -> list[tuple[str, Check, Ending | None]]:
         """Every readiness check of every service, for the look at the end state, with what ends the wait for it.
 
         What this run started is not brought back before the verdict; what it kept may be.
         """
         return [
-            (check, self._endings[name] if name in self._stable else None)
+            (name, check, self._endings[name] if name in self._stable else None)
             for name, running in self.started.items()
             for check in self.probes.readiness(name, running)
         ]
@@ -174,6 +179,16 @@ class Group:
     def ended(self) -> Failed | None:
         """The end of a process that this run started, if one has ended."""
         return next((self._endings[name].result() for name in self._stable if self._endings[name].done()), None)
+
+    async def judged(self, name: str, failed: Failed) -> Failed:
+        """The failure with what helps. The verdict on what was kept stays true after this run: its keeper is told."""
+        if self.is_new(name) or failed.reason in _NO_WORD_ON_IT:
+            return failed
+        self._blamed.add(name)
+        with suppress(CommandFailed):  # it has ended meanwhile, or its keeper has: then nobody calls it ready
+            await self.keepers[name].mark(ready=False, reason=f"{failed.reason}: {failed.cause}")
+        first = "once its port is free, start it anew" if failed.reason is Reason.PORT_STOLEN else "start it anew"
+        return replace(failed, next_steps=(f"{first}: flawless restart {name}", *failed.next_steps))
 
     async def commit(self, name: str) -> None:
         """The verdict is yes. What was kept learns without a restart how it is to be kept from now on: when it is
@@ -294,7 +309,15 @@ class Group:
         self.run.note("services", {running.name: entry})
 
     async def _take_back(self, plan: Plan) -> None:
-        """Undoes a start: what ran before runs again, and passes the same gate."""
+        """Undoes a start; what was kept may have failed by just what is undone now, so it is asked again."""
+        await self._revert(plan)
+        for name in self._blamed:
+            checks = self.probes.readiness(name, self.started[name])
+            if all([isinstance(await check.ask(ATTEMPT), Passed) for check in checks]):
+                await self._mark_ready(name)
+
+    async def _revert(self, plan: Plan) -> None:
+        """What ran before runs again, and passes the same gate."""
         name = plan.change.name
         before = await self.keepers[name].revert()
         if before is None:
@@ -325,7 +348,7 @@ class Group:
             failed = await self._recovered(plan, running, failed)
         if failed is not None:
             await self._note_tail(plan.change.name)
-            raise GateFailed(failed)
+            raise GateFailed(await self.judged(plan.change.name, failed))
 
     async def _asked_in_order(self, plan: Plan, running: Running, deadline: float) -> Failed | None:
         """The first probe that does not pass before the deadline, which all of them share."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,8 @@ class Deploying:
 
     def _precheck(self) -> Precheck:
         folders = [self.stack.manifest.root / name for name in self._settings.paths.writable]
-        return Precheck(preflight.checks(self.stack), preflight.artefacts(self.stack), folders)
+        tell = partial(preflight.tell_keepers, self.stack)
+        return Precheck(preflight.checks(self.stack), preflight.artefacts(self.stack), folders, tell)
 
     def _validate_database(self) -> ValidateDatabase:
         if self._database is None:

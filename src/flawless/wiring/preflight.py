@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from flawless.adapters.commands import Command, find_program
 from flawless.adapters.sockets import is_free
 from flawless.checks import catalog
 from flawless.checks.catalog import Surroundings
-from flawless.checks.ports import World
-from flawless.core.check import Check
+from flawless.checks.ports import PORT_FREE, World
+from flawless.core.check import Check, Finding
+from flawless.core.errors import CommandFailed
 from flawless.core.service import TUNNEL
 from flawless.deploy.steps.precheck import Artefact
 from flawless.manifest.environment import tool_environment
@@ -50,6 +52,25 @@ def artefacts(stack: Stack) -> list[Artefact]:
 def everything(stack: Stack) -> list[Check]:
     """Both: all that a person may ask before a deploy."""
     return [*checks(stack), *(artefact.check for artefact in artefacts(stack))]
+
+
+async def tell_keepers(stack: Stack, findings: Sequence[Finding]) -> None:
+    """A service that runs, and whose port was found to be another's, is not called ready any more."""
+    for finding in findings:
+        kind, _, name = finding.id.partition(":")
+        failed = finding.failure
+        if kind == PORT_FREE and failed is not None and await _is_ousted(stack, name):
+            with suppress(CommandFailed):  # it has ended meanwhile: then nobody calls it ready
+                await stack.keepers[name].mark(ready=False, reason=f"{failed.reason}: {failed.cause}")
+
+
+async def _is_ousted(stack: Stack, name: str) -> bool:
+    """Whether it runs and does not listen on its port itself."""
+    port, pids = stack.manifest.services[name].port, await stack.keepers[name].pids()
+    running = await stack.keepers[name].look()
+    if running is None or not running.is_alive or port is None or running.port != port:
+        return False
+    return not any(one.pids & pids for one in stack.sockets.listeners(port, pids))
 
 
 def _surroundings(stack: Stack) -> Surroundings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,10 @@ class Artefact(Protocol):
         """Runs the build command; a failure carries its last lines."""
 
 
+async def _nobody(_findings: Sequence[Finding]) -> None:
+    """There may be nothing yet that runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Precheck:
     """Asks all preflight checks, in catalog order, then looks after the artefacts and makes missing folders."""
@@ -35,9 +39,12 @@ class Precheck:
     checks: Sequence[Check]
     artefacts: Sequence[Artefact]
     folders: Sequence[Path] = ()
+    tell: Callable[[Sequence[Finding]], Awaitable[None]] = _nobody
+    """Hears what was found, whatever becomes of the run: some of it is true of what runs."""
 
     async def run(self, run: Run) -> Outcome:
         findings = await run.ask_all([*self.checks, *(artefact.check for artefact in self.artefacts)])
+        await self.tell(findings)
         asked = len(self.checks)
         failed = required_failure(findings[:asked])
         built = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flawless.core.check import Check, Failed, Outcome, Passed
-from flawless.core.gate import Patience
+from flawless.core.check import Check, Failed, Finding, Outcome, Passed
+from flawless.core.gate import Ending, Patience
 from flawless.deploy.leaving import Leaving
 from flawless.deploy.run import Run, required_failure
 from flawless.deploy.services import Group
@@ -45,10 +45,17 @@ class ConfirmEndState:
         return Passed()
 
     async def _look_again(self, run: Run, group: Group) -> Outcome:
-        looks = [*group.last_look(), *((check, None) for check in self.database())]
-        findings = await asyncio.gather(*(run.wait_for(check, LAST_LOOK, ending=ending) for check, ending in looks))
+        found = await asyncio.gather(
+            *(_looked(run, group, *look) for look in group.last_look()),
+            *(run.wait_for(check, LAST_LOOK) for check in self.database()),
+        )
         # What has ended is the cause of whatever else fails, and it may have passed before the slowest of the others.
-        return group.ended() or required_failure(findings) or Passed()
+        return group.ended() or required_failure(found) or Passed()
+
+
+async def _looked(run: Run, group: Group, name: str, check: Check, ending: Ending | None) -> Finding:
+    finding = await run.wait_for(check, LAST_LOOK, ending=ending)
+    return finding if finding.failure is None else replace(finding, outcome=await group.judged(name, finding.failure))
 
 
 async def _all_of(orders: Iterable[Awaitable[None]]) -> None:
