@@ -8,7 +8,6 @@ import pytest
 
 from flawless.checks.routing import LEAST, Routed, View, row_of
 from flawless.core.check import Failed, Passed, Skipped
-from flawless.core.gate import GRACE
 from flawless.core.reason import Reason
 from flawless.core.tunnel import TABLE, Name, Outside, Public, Seen
 
@@ -29,14 +28,21 @@ class Eyes:
 
 @pytest.mark.anyio
 async def test_a_look_is_given_time_to_see_something() -> None:
-    """The moment before a deadline is too short: what answers slowly would be taken for dead."""
+    """The moment before a deadline is too short, and a slow answer would be taken for none: what was seen stands."""
     eyes = Eyes()
     routed = Routed("app.example.org", eyes.look, has_tunnel=False)
-    assert isinstance(await routed.ask(10.0), Failed)
+    assert await routed.ask(10.0) == DOWN
     eyes.public = Seen(Public.OURS, Passed())
-    assert isinstance(await routed.ask(0.001), Passed)
+    assert await routed.ask(LEAST - 0.001) == DOWN
+    assert isinstance(await routed.ask(LEAST), Passed)
     assert eyes.limits == [10.0, LEAST]
-    assert LEAST < GRACE
+
+
+@pytest.mark.anyio
+async def test_the_first_look_is_made_however_little_time_there_is() -> None:
+    """There is nothing before it that could be told."""
+    eyes = Eyes()
+    assert await Routed("app.example.org", eyes.look, has_tunnel=False).ask(0.1) == DOWN
 
 
 def test_a_failure_knows_the_row_of_its_verdict() -> None:

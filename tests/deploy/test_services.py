@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -20,17 +20,6 @@ from flawless.deploy.steps.success import ConfirmEndState
 from support.kept import FakeCheck, FakeKeeper, FakeRecovery, Stage, unhealthy, up
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    """A stage; and afterwards no task of it is left."""
-    one = Stage()
-    yield one
-    await one.group.aclose()
-    for _ in range(200):
-        await asyncio.sleep(0)
-    assert [task for task in asyncio.all_tasks() if "TestRunner" not in repr(task)] == []
 
 
 async def brought_up(stage: Stage) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -132,17 +131,6 @@ GOOD: Mapping[str, Any] = {
 
 def _outcome(name: str, state: object) -> Outcome:
     return Passed((f"{name} {state}",)) if GOOD[name] == state else SECRETIVE
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    """A stage; and afterwards no task of it is left."""
-    one = Stage()
-    yield one
-    await one.group.aclose()
-    for _ in range(200):
-        await asyncio.sleep(0)
-    assert [task for task in asyncio.all_tasks() if "TestRunner" not in repr(task)] == []
 
 
 async def verified(world: World, *, total: float = 30.0) -> Outcome:

@@ -264,6 +264,82 @@ def test_without_its_check_it_would_be_green(stack: Stack, public: Edge, row: st
     assert done.exit_code == 0, done.output
 
 
+_NO_ORIGINS: Final = """
+import flawless.checks.public.site as site
+site._ORIGIN_ABSENT.clear()
+"""
+_FOLLOWS_NOTHING: Final = """
+import flawless.checks.public.site as site
+site._REDIRECTS = ()
+"""
+_SEES_NO_WALL: Final = """
+import flawless.checks.public.site as site
+site._wall = lambda answer: None
+"""
+_TRUSTS_EVERYBODY: Final = """
+import ssl
+ssl.create_default_context = ssl._create_unverified_context
+"""
+_IMPATIENT: Final = """
+from flawless.core.reason import Reason
+for reason in Reason: reason.permanent = reason.permanent or reason.startswith("PUBLIC_")
+"""
+_ASKS_NOBODY_ELSE: Final = """
+import flawless.checks.public.name as name
+async def nobody(*_): return None
+name._asked = nobody
+"""
+
+
+@pytest.mark.parametrize(
+    ("row", "mutation"),
+    [
+        ("49 refused by an origin", _NO_ORIGINS),
+        ("52 redirect loop", _FOLLOWS_NOTHING),
+        ("52 redirect away", _FOLLOWS_NOTHING),
+        ("52 challenge", _SEES_NO_WALL),
+    ],
+)
+def test_without_its_check_it_would_be_called_something_else(
+    stack: Stack, public: Edge, row: str, mutation: str
+) -> None:
+    """No blindness makes it a yes; but nobody would know what to do."""
+    prepared(stack, public)
+    public.behave(HOSTNAME, *BROKEN[row][0])
+
+    assert stack.deploy(mutation=mutation).exit_code == 1
+    assert stack.failure()["code"] != BROKEN[row][1]
+
+
+def test_without_the_certificate_a_stranger_would_be_believed(stack: Stack, public: Edge) -> None:
+    """Whoever sits between us and the edge could answer with anything, our id as well."""
+    prepared(stack, public)
+    public.certify(HOSTNAME, Certificate.UNKNOWN_AUTHORITY)
+
+    assert stack.deploy(mutation=_TRUSTS_EVERYBODY).exit_code == 0
+
+
+def test_without_the_independent_path_a_split_name_would_be_called_something_else(stack: Stack, public: Edge) -> None:
+    """Found elsewhere, and not here: only somebody else can say so."""
+    prepared(stack, public)
+    name = "app.example.invalid"
+    stack.manifest["public"]["checks"] = [{"url": f"https://{name}/"}]
+    with dns_server({name: ["192.0.2.7"]}) as resolver:
+        stack.manifest["public"]["resolvers"] = [resolver.address]
+        assert stack.deploy(mutation=_ASKS_NOBODY_ELSE).exit_code == 1
+
+    assert stack.failure()["code"] != "PUBLIC_DNS_SPLIT"
+
+
+def test_without_patience_a_slow_registration_would_fail(stack: Stack, public: Edge) -> None:
+    """As it did where a sleep was ten seconds long."""
+    stack.timeouts(public="20s")
+    prepared(stack, public)
+    public.behave(HOSTNAME, registering(3.0))
+
+    assert stack.deploy(mutation=_IMPATIENT).exit_code == 1
+
+
 def test_without_tolerance_a_blip_would_fail_the_deploy(stack: Stack, public: Edge) -> None:
     """Every twelfth request is lost."""
     prepared(stack, public)

@@ -489,7 +489,7 @@ def _blind(observation: str, state: str, outcome: str = "Passed()") -> str:
 from flawless.checks.tunnel import observations as tunnel
 from flawless.core.check import Passed
 from flawless.core.tunnel import *
-tunnel._{observation} = lambda *_: Seen({state}, {outcome})
+tunnel.{observation} = lambda *_: Seen({state}, {outcome})
 """
 
 
@@ -556,11 +556,11 @@ def _shared(stack: Stack, public: Edge) -> None:
 @pytest.mark.parametrize(
     ("world", "code", "mutation"),
     [
-        (_other_port, "TUNNEL_ROUTE_MISMATCH", _blind("route", "Route.RIGHT")),
-        (_ipv6, "TUNNEL_IPV6_ORIGIN", _blind("route", "Route.RIGHT")),
-        (_no_rules, "TUNNEL_NO_RULE", _blind("route", "Route.RIGHT")),
-        (_unauthorized, "TUNNEL_CREDENTIALS", _blind("connection", "Connection.READY")),
-        (_disconnected, "TUNNEL_NOT_CONNECTED", _blind("connection", "Connection.READY")),
+        (_other_port, "TUNNEL_ROUTE_MISMATCH", _blind("route_seen", "Route.RIGHT")),
+        (_ipv6, "TUNNEL_IPV6_ORIGIN", _blind("route_seen", "Route.RIGHT")),
+        (_no_rules, "TUNNEL_NO_RULE", _blind("route_seen", "Route.RIGHT")),
+        (_unauthorized, "TUNNEL_CREDENTIALS", _blind("_connection", "Connection.READY")),
+        (_disconnected, "TUNNEL_NOT_CONNECTED", _blind("_connection", "Connection.READY")),
         (_elsewhere, "TUNNEL_EDGE_DISAGREES", _BLIND_OUTSIDE),
         (_shared, "TUNNEL_OTHER_CONNECTOR", _BLIND_OUTSIDE),
     ],
@@ -579,8 +579,8 @@ def test_a_blind_product_names_something_else(
 @pytest.mark.parametrize(
     ("arguments", "code", "mutation"),
     [
-        (["tunnel", "--url", "{url}"], "TUNNEL_TEMPORARY", _blind("kind", "Kind.EXPECTED")),
-        ([], "TUNNEL_HUNG", _blind("metrics", "Metrics.ANSWERS")),
+        (["tunnel", "--url", "{url}"], "TUNNEL_TEMPORARY", _blind("_kind", "Kind.EXPECTED")),
+        ([], "TUNNEL_HUNG", _blind("_metrics", "Metrics.ANSWERS")),
     ],
     ids=lambda value: value if isinstance(value, str) and value.startswith("TUNNEL") else "",
 )
@@ -602,7 +602,7 @@ def test_a_product_blind_for_the_files_age_restarts_nothing(stack: Stack, public
     with stale(stack, public, foreign) as service:
         stack.manifest["tunnel"]["restart"] = service.restart
 
-        assert _named(stack, _blind("file", "File.CURRENT")) == "TUNNEL_ROUTE_MISMATCH"
+        assert _named(stack, _blind("file_seen", "File.CURRENT")) == "TUNNEL_ROUTE_MISMATCH"
         assert service.orders == 0
 
 
@@ -636,3 +636,39 @@ def test_without_its_preflight_check_a_bad_configuration_comes_to_light_behind_a
     assert _named(stack, _UNCHECKED) != ""
     assert stack.failure()["phase"] == "TUNNEL_START_OR_VERIFY"
     assert stack.log("frontend") or stack.record("frontend")
+
+
+def test_a_product_that_does_not_look_for_the_process_calls_it_something_else(stack: Stack, public: Edge) -> None:
+    """Nobody runs it: then that is what has to be said, and by nothing else it can be."""
+    declare(stack, public)
+    blind = """
+from flawless.checks.tunnel import observations
+from flawless.core.tunnel import *
+nobody = observations._nobody
+observations._nobody = lambda *given: replace(nobody(*given), process=Seen(Process.OURS, Passed()))
+from dataclasses import replace
+from flawless.core.check import Passed
+"""
+    told = json.loads(stack.run("tunnel", "status", "--json").stdout)
+    assert told["code"] == "TUNNEL_NOT_RUNNING"
+    assert json.loads(stack.run("tunnel", "status", "--json", mutation=blind).stdout)["code"] != "TUNNEL_NOT_RUNNING"
+
+
+def test_a_product_that_does_not_ask_the_origin_blames_something_else(stack: Stack, public: Edge) -> None:
+    """The tunnel is well, and the service behind it is not: that is seen at the service's own address."""
+    declare(stack, public)
+    assert stack.deploy().exit_code == 0
+    assert stack.run("stop", "frontend").exit_code == 0
+    blind = """
+from flawless.checks.tunnel import observations
+from flawless.core.check import Passed
+from flawless.core.tunnel import *
+async def answers(*_): return Seen(Origin.ANSWERS, Passed())
+observations.origin_seen = answers
+observations.route_seen = lambda *_: Seen(Route.RIGHT, Passed())
+from flawless.wiring.tunnel import TunnelOf
+TunnelOf._why_not = lambda self, local: "nobody asks"
+"""
+    told = json.loads(stack.run("tunnel", "status", "--json").stdout)
+    assert told["code"] == "TUNNEL_ORIGIN_DOWN"
+    assert json.loads(stack.run("tunnel", "status", "--json", mutation=blind).stdout)["code"] != "TUNNEL_ORIGIN_DOWN"

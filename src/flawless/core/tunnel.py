@@ -399,8 +399,11 @@ TABLE: Final = (
         "public",
         "connection",
         "metrics",
-        cause="nothing proves that {hostname} leads here: nobody asked it from outside",
-        steps=("declare what is asked: [public] checks in flawless.toml",),
+        cause="nothing proves that {hostname} leads here: it could not be asked from outside",
+        steps=(
+            "mend what kept it from being asked: see the evidence",
+            "where nothing is: [public] checks in flawless.toml",
+        ),
     ),
 )
 """First match wins. Every combination of states that can occur is walked by a test."""

@@ -64,7 +64,10 @@ async def _seen(
 
 
 def _concerns(reading: Reading, tunnel: Tunnel, wanted: str) -> bool:
-    """Whether it may be the one that carries our name: another stack's tunnel on this machine is nobody's business."""
+    """Whether it may be the one that carries our name: another stack's tunnel on this machine is nobody's business.
+
+    One that says nothing of itself is no reason to go without a tunnel: beside it ours is a replica at the worst.
+    """
     if reading.is_ours:
         return True
     rules = reading.rules if reading.rules is not None else reading.file.rules if reading.file else None
@@ -73,8 +76,12 @@ def _concerns(reading: Reading, tunnel: Tunnel, wanted: str) -> bool:
     leads_here = known is None or any(leads_to_us(rule, tunnel) for rule in known)
     if reading.temporary:
         return leads_here
-    if not wanted or not reading.tunnel or reading.tunnel == wanted:
+    if not wanted or reading.tunnel == wanted:
         return True
+    if not reading.tunnel and reading.is_silent and known is None:
+        return False
+    if not reading.tunnel:
+        return leads_here
     return known is not None and (leads_here or any(rule.hostname == tunnel.hostname for rule in known))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from flawless.checks.routing import Routed, row_of
+from flawless.checks.routing import LEAST, Routed, row_of
 from flawless.core.check import Failed, Finding, Outcome, Passed, Skipped
 from flawless.core.errors import CommandFailed
 from flawless.core.gate import Ending, Patience
@@ -17,8 +17,9 @@ from flawless.deploy.services import Group
 from flawless.deploy.steps.services import GroupOf
 from flawless.recovery import Ledger, Recovery, Refused, Rule
 
-REGISTERING: Final = 15.0
-"""Seconds that cloudflared may take from its start to its first connection (measured: up to 15)."""
+REGISTERING: Final = 15.0 + LEAST + 1.0
+"""Seconds that cloudflared may take from its start to its first connection (measured: up to 15), and what a look and
+the pause before it take."""
 
 CONFIRMING: Final = 5.0
 """Seconds for which a cloudflared that has been running is seen broken before it is restarted: waiting for it to
