@@ -68,6 +68,7 @@ def declare(
     if with_token:
         (stack.folder / ".env").write_text(f"TUNNEL_TOKEN={tunnel.token}\n", encoding="utf-8")
         table["token"] = "${TUNNEL_TOKEN}"
+        stack.secrets.add(tunnel.token)
     else:
         config = write_config(stack.folder / "config.yml", tunnel, rules, edge=public.address, **keys)
         table["config"] = str(config)
