@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 import pytest
 
 import flawless as product
@@ -207,3 +208,19 @@ def psql(project: Path, *arguments: str) -> str:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "HOME": str(project)}
     done = subprocess.run(argv, cwd=project, env=environment, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout
+
+
+def test_every_flag_is_also_a_variable() -> None:
+    """Of the verbs, and of the verbs below them: FLAWLESS_<FLAG>, in the words of the flag itself."""
+    from flawless.cli.main import VERBS, Verbs
+
+    verbs = Verbs("flawless")
+    commands = [verbs.get_command(click.Context(verbs), name) for name in VERBS]
+    below = [one for command in commands if isinstance(command, click.Group) for one in command.commands.values()]
+    options = [
+        one for command in (*commands, *below) if command for one in command.params if isinstance(one, click.Option)
+    ]
+    assert len(options) > 50
+    for option in options:
+        words = {f"FLAWLESS_{one.lstrip('-').replace('-', '_').upper()}" for one in option.opts}
+        assert option.envvar in words, option.opts

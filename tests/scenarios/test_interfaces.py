@@ -56,6 +56,7 @@ class World:
         """Declares the interface, with its key in the environment."""
         variable = VARIABLES[name]
         self.stack.environment[variable] = KEYS[variable]
+        self.stack.secrets.add(KEYS[variable])
         opened = {"stripe": stripe, "openai": openai, "cloudflare": cloudflare}[name](KEYS[variable], tls=tls)
         far_end: FarEnd = self._resources.enter_context(opened)
         noun = "token" if name == "cloudflare" else "key"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -25,6 +25,15 @@ def test_one_that_never_listens_is_said_to_listen_nowhere(stack: Stack) -> None:
     assert f"127.0.0.1:{stack.port('backend')}" in report["failure"]["cause"]
     assert_gone(stack, "backend")
     assert_never_started(stack, "frontend")
+
+
+@pytest.mark.parametrize("probe", [{"log": "listening nowhere"}, {"exec": ["true"]}], ids=["a line", "a command"])
+def test_a_port_that_is_declared_is_proved_whatever_else_is_asked(stack: Stack, probe: dict[str, Any]) -> None:
+    """A line on its output opens no port."""
+    stack.timeouts(backend_ready="2.5s")
+    stack.service("backend", "silent", "print=listening nowhere", ready=[probe])
+
+    assert_failed(stack, stack.deploy(), "SERVICE_NOT_LISTENING", "backend", "it listens on no port")
 
 
 def test_one_that_listens_on_another_port_is_told_on_which(stack: Stack) -> None:

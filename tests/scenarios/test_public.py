@@ -6,7 +6,6 @@ machine is the edge's own, so that nothing but the public name is looked at. The
 
 from __future__ import annotations
 
-import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from support import edge_behaviours as behaviours
 from support.dns_server import dns_server
 from support.edge import Asked, Behaviour, Certificate, Edge, Reply, edge, page
 from support.stacks import Stack
+from support.tunnels import forwarded
 from support.verdicts import assert_failed, assert_gone
 
 HOSTNAME: Final = "app.example.org"
@@ -47,19 +47,6 @@ def prepared(stack: Stack, public: Edge) -> None:
         "ca_file": str(public.ca_file),
         "requests": 20,
     }
-
-
-def forwarded(port: int, asked: Asked) -> Reply:
-    """What the service here answers; 502 where nothing does, as of a cloudflared."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request(asked.method, asked.path)
-        answer = connection.getresponse()
-        return Reply(answer.status, answer.read(), dict(answer.getheaders()))
-    except OSError:
-        return page(502)
-    finally:
-        connection.close()
 
 
 def assert_nothing_restarted(stack: Stack) -> None:

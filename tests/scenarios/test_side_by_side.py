@@ -41,9 +41,10 @@ def test_two_environments_do_not_touch_each_other(both: list[Environment]) -> No
     _assert_own_keys(production, staging)
     _assert_own_keys(staging, production)
 
-    pids = production.pids()
+    pids, theirs = production.pids(), staging.pids()
     again = staging.run("deploy")
     assert again.exit_code == 0, again.output
+    assert staging.pids() == theirs, "what the other one writes is no change of this one's code"
     assert staging.run("stop").exit_code == 0
     assert staging.pids() == dict.fromkeys(SERVICES)
     assert production.pids() == pids
@@ -74,6 +75,7 @@ def _assert_deployed(one: Environment) -> None:
     assert seen["tunnel.process"]["evidence"][0].startswith("ours: ")
     assert f"pid {one.pid('tunnel')}" in seen["tunnel.process"]["evidence"][0]
     assert one.tunnel.id in " ".join(seen["tunnel.identity"]["evidence"])
+    assert (one.stack.folder / "stack/backend" / one.storage / "probe").exists()
     listed = json.loads(one.run("reports", "list", "--json").stdout)["reports"]
     assert {entry["environment"] for entry in listed} == {one.name}
 

@@ -17,10 +17,12 @@ import psutil
 import pytest
 
 from support.edge import Edge, Registration, Reply, edge
+from support.edge_behaviours import answering
 from support.stacks import Stack, lives, until
 from support.tunnels import (
     cloudflared,
     declare,
+    forwarded,
     frozen,
     hostname_of,
     rules_to,
@@ -463,9 +465,108 @@ def test_a_frozen_one_of_somebody_else_is_named_and_left(stack: Stack, public: E
     with cloudflared(public, *options(stack), folder=foreign) as process, frozen(process.pid):
         done = stack.deploy()
 
-        assert_failed(stack, done, "TUNNEL_HUNG", str(process.pid))
+        report = assert_failed(stack, done, "TUNNEL_HUNG", str(process.pid))
+        steps = report["failure"]["next_steps"]
+        assert "systemctl restart cloudflared" in steps[0]
+        assert not [step for step in steps if "flawless tunnel restart" in step or "logs tunnel" in step]
         assert lives(process.pid)
         assert_not_restarted(stack, public)
+
+
+def test_one_that_says_nothing_of_itself_keeps_ours_from_nothing(stack: Stack, public: Edge, foreign: Path) -> None:
+    """Frozen, its token's file gone: whose tunnel it carries nobody can tell. Ours is started, and it is let be."""
+    other = public.tunnel("other.example.org")
+    token = foreign / "token"
+    token.write_text(other.token)
+    declare(stack, public)
+    stack.manifest["tunnel"]["restart"] = ["touch", str(foreign / "restarted")]
+    words = ("tunnel", "--token-file", str(token), "--metrics", f"127.0.0.1:{stack.port('theirs')}", "run")
+    with cloudflared(public, *words, folder=foreign) as process:
+        token.unlink()
+        with frozen(process.pid):
+            done = stack.deploy()
+
+        assert done.exit_code == 0, done.output
+        assert stack.pid("tunnel") is not None
+        assert lives(process.pid)
+        assert not (foreign / "restarted").exists()
+
+
+# --- what was proved by mistake before ---
+
+
+def test_the_tunnels_own_name_is_asked_whatever_else_is(stack: Stack, public: Edge) -> None:
+    """A check of another address proves that one alone."""
+    stack.timeouts(tunnel_ready="3s", public="3s")
+    declare(stack, public, checks=[{"url": f"http://127.0.0.1:{stack.port('frontend')}/"}])
+    public.behave(hostname_of(stack), answering(530))
+
+    done = stack.deploy()
+
+    assert done.exit_code == 1, done.output
+    assert public.asked(hostname_of(stack))
+    assert json.loads(stack.run("tunnel", "status", "--json").stdout)["code"] is not None
+
+
+def test_a_twin_elsewhere_that_answers_the_same_is_counted_out(stack: Stack, public: Edge) -> None:
+    """The page says of itself whose it is nowhere; but cloudflared here was handed none of the requests."""
+    stack.timeouts(tunnel_ready="3s", public="3s")
+    stack.service("frontend", "answer=site", role="frontend")
+    _twin(stack, public)
+
+    done = stack.deploy()
+
+    report = assert_failed(stack, done, "TUNNEL_OTHER_CONNECTOR", "cloudflared here was handed 0 requests")
+    assert report["tunnel"]["verdict"] == "other connector"
+
+
+def test_without_the_count_a_twin_would_be_believed(stack: Stack, public: Edge) -> None:
+    """As the same bytes are no proof."""
+    stack.service("frontend", "answer=site", role="frontend")
+    _twin(stack, public)
+
+    assert _named(stack, _COUNTS_NOTHING) == ""
+    codes = {check["code"] for phase in stack.report()["phases"] for check in phase["checks"]}
+    assert "PUBLIC_UNSIGNED" in codes, "it is said that no answer carries the deploy's id"
+
+
+_COUNTS_NOTHING: Final = """
+from flawless.wiring.tunnel import TunnelOf
+async def nothing(self): return None
+TunnelOf._handed = nothing
+"""
+
+
+def _twin(stack: Stack, public: Edge) -> None:
+    declare(stack, public)
+    elsewhere = public.tunnel()
+    public.route(hostname_of(stack), elsewhere.id)
+    public.add_connector(elsewhere.id, lambda asked: forwarded(stack.port("frontend"), asked))
+
+
+def test_a_rollback_of_the_tunnel_ends_at_the_public_name(stack: Stack, public: Edge) -> None:
+    """What ran before reads the file that is wrong now: that it runs again is not that the site is there again."""
+    stack.timeouts(tunnel_ready="3s", public="3s")
+    tunnel = declare(stack, public)
+    assert stack.deploy().exit_code == 0
+    wrong = rules_to(f"http://127.0.0.1:{stack.port('nobody')}", hostname_of(stack))
+    write_config(stack.folder / "config.yml", tunnel, wrong, edge=public.address)
+
+    done = stack.deploy()
+
+    report = assert_failed(stack, done, "TUNNEL_ROUTE_MISMATCH", rollback="failed")
+    assert f"{hostname_of(stack)} is DOWN now" in "\n".join(report["rollback"]["actions"])
+    assert stack.run("status").exit_code == 2
+
+
+def test_a_stack_without_a_port_behind_a_tunnel_is_told_so(stack: Stack, public: Edge) -> None:
+    """A worker alone serves nobody: a verdict like any other, and no fault of our own."""
+    stack.timeouts(tunnel_ready="3s", public="3s")
+    declare(stack, public)
+    del stack.manifest["services"]["frontend"]
+    stack.service("mail", "silent", role="worker", port=None, ready=None)
+
+    assert _named(stack, "pass") not in {"", "DEPLOY_INTERNAL", "DEPLOY_CHECK_HUNG"}
 
 
 def test_a_frozen_one_with_an_order_for_it_is_restarted_by_that(stack: Stack, public: Edge, foreign: Path) -> None:

@@ -87,6 +87,11 @@ class Environment:
     def port(self, service: str) -> int:
         return self.stack.port(f"{self.name} {service}")
 
+    @property
+    def storage(self) -> str:
+        """Below the backend's folder, as the overlay's head says."""
+        return "storage" if self.name == "production" else f"storage/{self.name}"
+
     # --- commands ---
 
     def run(self, *words: str) -> Done:
@@ -189,6 +194,7 @@ class Environment:
             "PORT": self.port("backend"),
             "FRONTEND_PORT": self.port("frontend"),
             "METRICS": f"127.0.0.1:{self.port('metrics')}",
+            "STORAGE_DIR": self.storage,
             "CLOUDFLARE_ACCOUNT_ID": self.tunnel.account,
             "CLOUDFLARE_TUNNEL_ID": self.tunnel.id,
         }

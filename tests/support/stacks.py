@@ -19,6 +19,8 @@ from typing import Any, Final, cast
 import psutil
 import pytest
 
+from support.canaries import contents, found_in
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 FAULTY: Final = (sys.executable, "-I", "-S", str(ROOT / "tests/support/faulty_service.py"))
 """The argv of a faulty service; its words come behind."""
@@ -63,6 +65,9 @@ class Stack:
         """Where the commands, the keepers and the guards are run from."""
         self.mutation = ""
         """Python that breaks the product in every command, before what a command is given of its own."""
+        self.secrets: set[str] = set()
+        """What no command may say and no file may hold in the end, in no spelling; `.env` may."""
+        self._said: list[Done] = []
         self._resources = resources
         self._ports: dict[str, int] = {}
         self._strangers: list[psutil.Process] = []
@@ -133,7 +138,8 @@ class Stack:
             check=False,
         )
         seconds = time.monotonic() - before
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode(), seconds)
+        self._said.append(Done(done.returncode, done.stdout.decode(), done.stderr.decode(), seconds))
+        return self._said[-1]
 
     def deploy(self, *arguments: str, mutation: str = "") -> Done:
         return self.run("deploy", *arguments, mutation=mutation)
@@ -263,6 +269,14 @@ class Stack:
         own = os.getpid()
         return [one for one in psutil.process_iter() if one.pid != own and _belongs(one, str(self.folder))]
 
+    def _leaks(self) -> list[str]:
+        """Where a secret can be read afterwards, in which spelling."""
+        if not self.secrets:
+            return []
+        places = contents(path for path in self.files() if path.name != ".env")
+        places |= {f"command {at}": f"{one.stdout}{one.stderr}".encode() for at, one in enumerate(self._said)}
+        return [found for secret in self.secrets for found in found_in(places, secret)]
+
     # --- the end ---
 
     def kill(self) -> None:
@@ -284,6 +298,8 @@ class Stack:
         for process in left:
             _end(process)
         assert not named, f"left after `stop --all` ({said.strip()}): {named}"
+        leaks = self._leaks()
+        assert not leaks, f"a secret was told: {leaks}"
         held = [f"{name} {port}" for name, port in self._ports.items() if can_connect(port)]
         assert not held, f"ports still held: {held}"
         assert not list((self.folder / "tmp").iterdir()), "something was left in the temporary folder"

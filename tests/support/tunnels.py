@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any, Final
 import psutil
 import yaml
 
-from support.edge import Edge, NamedTunnel
+from support.edge import Asked, Edge, NamedTunnel, Reply, page
 from support.stacks import LIMIT, Stack, until
 
 HOSTNAME: Final = "app.example.org"
@@ -68,6 +69,7 @@ def declare(
     if with_token:
         (stack.folder / ".env").write_text(f"TUNNEL_TOKEN={tunnel.token}\n", encoding="utf-8")
         table["token"] = "${TUNNEL_TOKEN}"
+        stack.secrets.add(tunnel.token)
     else:
         config = write_config(stack.folder / "config.yml", tunnel, rules, edge=public.address, **keys)
         table["config"] = str(config)
@@ -189,3 +191,16 @@ def until_connected(public: Edge, count: int = 1) -> None:
 
 def until_gone(public: Edge) -> None:
     until(lambda: not public.connectors, "no cloudflared is registered any more")
+
+
+def forwarded(port: int, asked: Asked) -> Reply:
+    """What the service here answers; 502 where nothing does, as of a cloudflared."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(asked.method, asked.path)
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.read(), dict(answer.getheaders()))
+    except OSError:
+        return page(502)
+    finally:
+        connection.close()

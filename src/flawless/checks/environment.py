@@ -171,10 +171,11 @@ class VariablesFilled:
         required = [name for name in self.manifest.settings.env.require if name in variables]
         blank = [name for name in required if not variables[name].reveal().strip()]
         blank += [one.name for one in _unresolved(self.manifest) if one.blank]
-        names = list(dict.fromkeys(blank))
+        keyless = dict(_keyless(self.manifest))
+        names = list(dict.fromkeys([*blank, *keyless]))
         if not names:
             return Passed()
-        sources = {name: variables[name].source if name in variables else "the manifest" for name in names}
+        sources = {name: variables[name].source if name in variables else "the manifest" for name in names} | keyless
         return Failed(
             Reason.ENV_BLANK,
             f"{_count(names, 'required variable')} blank: {', '.join(names)}",
@@ -411,6 +412,16 @@ def _unresolved(manifest: Manifest) -> Iterable[Unresolved]:
         interface = _at(manifest.settings, ".".join(one.path.split(".")[:2]))
         if not isinstance(interface, ExternalInterface) or (interface.enabled and not interface.optional):
             yield one
+
+
+def _keyless(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Keys of interfaces that are wanted and blank though no variable is missing, each with its place."""
+    missing = {one.path for one in manifest.unresolved}
+    for path in ("external.stripe.key", "external.openai.key", "external.cloudflare.token"):
+        interface = _at(manifest.settings, path.rpartition(".")[0])
+        is_wanted = isinstance(interface, ExternalInterface) and interface.enabled and not interface.optional
+        if is_wanted and not _at(manifest.settings, path) and path not in missing:
+            yield path, str(manifest.origins.get(path, manifest.path.name))
 
 
 def _file(manifest: Manifest) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from flawless.core.check import Concern, Failed, Finding, Outcome, Passed
-from flawless.core.tunnel import TABLE, Local, Outside, Public, Row, Seen, Verdict, judge
+from flawless.core.tunnel import TABLE, Local, Outside, Process, Public, Row, Seen, Verdict, judge
 
 OBSERVATIONS: Final[Mapping[str, tuple[str, str]]] = {
     "configuration": ("tunnel.configured", "cloudflared has what it is started with"),
@@ -25,6 +25,9 @@ LEAST: Final = 2.0
 """Seconds that a look needs: in less, a slow answer is taken for none, and what was seen before says more."""
 
 
+_BY_HAND: Final = "restart it as it was started, for example: sudo systemctl restart cloudflared"
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """All that was seen at one time. `local` is None where no tunnel is declared.
@@ -39,11 +42,15 @@ class View:
 
 @dataclass
 class Routed:
-    """Claims that the public name leads to this release. `view` and `verdict` are those of the last answer."""
+    """Claims that the public name leads to this release. `view` and `verdict` are those of the last answer.
+
+    `may_restart`: whether the manifest says how a cloudflared of somebody else's is restarted.
+    """
 
     hostname: str
     look: Callable[[float], Awaitable[View]]
     has_tunnel: bool
+    may_restart: bool = False
     optional: bool = False
     view: View | None = field(default=None, init=False)
     verdict: Verdict | None = field(default=None, init=False)
@@ -69,7 +76,18 @@ class Routed:
         if self.verdict is None:
             return _outcome(self.view.outside)
         facts = {"tunnel": to_facts(self.view, self.verdict)}
-        return replace(self.verdict.failed or _passed(self.view.outside), facts=facts)
+        if self.verdict.failed is None:
+            return replace(_passed(self.view.outside), facts=facts)
+        is_foreign = self.view.local is not None and self.view.local.process.state is Process.FOREIGN
+        failed = self._of_others(self.verdict.failed) if is_foreign else self.verdict.failed
+        return replace(failed, facts=facts)
+
+    def _of_others(self, failed: Failed) -> Failed:
+        """Its output is not ours to show, nor is it ours to restart where the manifest has no command for that."""
+        steps = [step for step in failed.next_steps if "logs tunnel" not in step]
+        if not self.may_restart and any("tunnel restart" in step for step in steps):
+            steps = [_BY_HAND, *(step for step in steps if "tunnel restart" not in step)]
+        return replace(failed, next_steps=tuple(steps))
 
 
 def observed(local: Local | None, *, is_proved: bool) -> Iterator[Finding]:

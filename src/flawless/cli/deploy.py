@@ -40,7 +40,7 @@ async def deploy(stack: Stack, flags: Common, *, json_lines: bool) -> int:
         finally:
             await stack.aclose()
     if not json_lines:
-        show_verdict(last.report(), last.path, stack.manifest.settings.base_url, flags)
+        show_verdict(last.report(), last.path, stack.address, flags)
     code = verdict.exit_code if verdict.exit_code is not None else 1
     ensure_told("the deploy succeeded" if code in {0, 2} else "the deploy failed", 1 if code == 2 else code)
     return code

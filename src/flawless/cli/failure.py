@@ -9,26 +9,27 @@ from collections.abc import Sequence
 
 from flawless.cli.streams import is_lost
 from flawless.core.errors import FlawlessError
-from flawless.core.pasting import pasted
+from flawless.core.pasting import flags_of, pasted
 from flawless.core.plain import printable
 
 
 def show(error: FlawlessError, arguments: list[str]) -> None:
     """Tells a person on standard error, or a program on standard output."""
-    steps = [pasted(step, _environment(arguments)) for step in error.next_steps]
+    flags = flags_of(_flag(arguments, "config"), _flag(arguments, "environment"))
+    steps = [pasted(step, flags) for step in error.next_steps]
     if ("--json" in arguments or os.environ.get("FLAWLESS_JSON")) and not is_lost(sys.stdout):
         sys.stdout.write(json.dumps(to_json(error, steps), indent=2) + "\n")
         return
     sys.stderr.write(to_text(error, steps))
 
 
-def _environment(arguments: list[str]) -> str | None:
-    """As the command line names it; the error may have come before that was read."""
+def _flag(arguments: list[str], name: str) -> str | None:
+    """As the command line has it: the error may have come before that was read."""
     for at, word in enumerate(arguments):
         flag, equals, value = word.partition("=")
-        if flag in {"-e", "--environment"}:
+        if flag in {f"-{name[0]}", f"--{name}"}:
             return value if equals else next(iter(arguments[at + 1 : at + 2]), None)
-    return os.environ.get("FLAWLESS_ENVIRONMENT")
+    return os.environ.get(f"FLAWLESS_{name.upper()}")
 
 
 def to_json(error: FlawlessError, steps: Sequence[str]) -> dict[str, object]:

@@ -52,7 +52,7 @@ class Verbs(click.Group):
             return None
         module = importlib.import_module(f"flawless.cli.{cmd_name}")
         command = module.command
-        return command if isinstance(command, click.Command) else None
+        return _by_variables(command) if isinstance(command, click.Command) else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -68,6 +68,16 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(VERBS.items()))
+
+
+def _by_variables(command: click.Command) -> click.Command:
+    """Every flag of the verb, and of the verbs below it, is also a variable: FLAWLESS_<FLAG>."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None and option.name:
+            option.envvar = f"FLAWLESS_{max(option.opts, key=len).lstrip('-').replace('-', '_').upper()}"
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _by_variables(below)
+    return command
 
 
 @click.command(

@@ -13,7 +13,7 @@ from flawless.cli import document
 from flawless.cli.ago import for_long
 from flawless.cli.options import Common, common
 from flawless.cli.page import Line, Span, fitting, line, result, wrapped
-from flawless.core.pasting import pasted
+from flawless.core.pasting import flags_of, pasted
 from flawless.core.reason import Reason
 from flawless.core.service import ServiceState
 
@@ -51,7 +51,8 @@ def command(flags: Common) -> int:
         document.write(to_json(picture))
     else:
         page = result(flags)
-        page.write(*to_lines(picture, datetime.now(UTC), page.width))
+        named = flags_of(str(flags.config) if flags.config else None, flags.environment)
+        page.write(*to_lines(picture, datetime.now(UTC), page.width, named))
     return _EXIT_CODES[picture.standing]
 
 
@@ -93,8 +94,8 @@ def _service(one: Seen) -> dict[str, Any]:
     }
 
 
-def to_lines(picture: Picture, now: datetime, width: int) -> Iterator[Line]:
-    """What is known, at a glance; what to do stands last."""
+def to_lines(picture: Picture, now: datetime, width: int, named: str = "") -> Iterator[Line]:
+    """What is known, at a glance; what to do stands last. `named`: the flags that name the stack."""
     sign, style = _SIGNS.get(picture.standing, ("✗", "red"))
     place = f" ({picture.outline.environment})" if picture.outline.environment else ""
     name = Span(f"{picture.outline.name}{place} {_SAID[picture.standing]}", f"bold {style}".strip())
@@ -109,7 +110,7 @@ def to_lines(picture: Picture, now: datetime, width: int) -> Iterator[Line]:
     yield ()
     for label, said, tone in _facts(picture, now):
         yield from wrapped(said, width, (Span(f"   {label:<12}", "dim"),), tone)
-    steps = list(dict.fromkeys(pasted(step, picture.outline.environment) for step in next_steps(picture)))
+    steps = list(dict.fromkeys(pasted(step, named) for step in next_steps(picture)))
     if steps:
         yield ()
         for step in steps:

@@ -152,6 +152,10 @@ class Group:
         self._watch(self.plans[name], running, is_new=is_new)
         self._ups[name] = asyncio.ensure_future(self._see_through(self.plans[name], running, is_new=is_new))
 
+    def replaces(self, name: str) -> bool:
+        """Whether something runs in its place that would come back."""
+        return self.plans[name].change.action is ChangeAction.REPLACE
+
     def is_new(self, name: str) -> bool:
         """Whether this run started it, and does not only keep it."""
         return name in self._new

@@ -200,9 +200,11 @@ class Probes:
     def readiness(self, name: str, running: Running) -> Sequence[Check]:
         service = self.stack.manifest.services[name]
         subject = self._subject(name, running.deploy_id)
-        if service.ready:
-            return [self._check(subject, running, probe) for probe in service.ready]
-        return [TcpReady(subject) if service.port is not None else StaysAlive(subject)]
+        asked = [self._check(subject, running, probe) for probe in service.ready]
+        if service.port is not None and not any(isinstance(one, HttpProbe | TcpProbe) for one in service.ready):
+            # A port that is declared is proved, whatever else is asked.
+            return [TcpReady(subject), *asked]
+        return asked or [StaysAlive(subject)]
 
     def recovery(self, name: str) -> Recovery | None:
         service = self.stack.manifest.services[name]

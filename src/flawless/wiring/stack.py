@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from flawless.core.clock import Clock, SystemClock
 from flawless.core.errors import CommandFailed
 from flawless.core.event import Reader, Stream
-from flawless.core.pasting import for_environment
+from flawless.core.pasting import flags_of, with_flags
 from flawless.core.secret import Secret
 from flawless.manifest import Manifest, load
+from flawless.manifest.location import NAME
 
 if TYPE_CHECKING:
     from flawless.adapters.archive import Archive
@@ -54,6 +55,20 @@ class Stack:
     @property
     def name(self) -> str:
         return self.manifest.settings.name
+
+    @property
+    def address(self) -> str:
+        """The address that people open: as the manifest says, else that of the tunnel or of the first public check."""
+        settings = self.manifest.settings
+        asked = next((one.url for one in settings.public.checks), "") if settings.public is not None else ""
+        carried = settings.tunnel.hostname if settings.tunnel is not None else ""
+        return settings.base_url or (f"https://{carried}" if carried else asked)
+
+    @cached_property
+    def flags(self) -> str:
+        """The flags with which a command finds this very stack in its folder."""
+        path = self.manifest.path
+        return flags_of(None if path.name == NAME else os.path.relpath(path), self.manifest.environment)
 
     @cached_property
     def state(self) -> Path:
@@ -170,7 +185,7 @@ class Stack:
 
     def redact(self, tree: Any) -> Any:
         """What may be shown: without secrets, and with next steps that can be pasted."""
-        return for_environment(self.redactor.tree(tree), self.manifest.environment)
+        return with_flags(self.redactor.tree(tree), self.flags)
 
     def learn_database_password(self) -> None:
         """The embedded database has just made its password: from now on it is redacted too."""

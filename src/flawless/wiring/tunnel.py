@@ -60,7 +60,9 @@ class TunnelOf:
         """The question whether the public name leads here; None where nothing of it is declared."""
         if self._asked is None and self._declared is None:
             return None
-        return Routed(hostname(self.stack.manifest.settings), self.look, has_tunnel=self._declared is not None)
+        settings = self.stack.manifest.settings
+        may_restart = settings.tunnel is not None and bool(settings.tunnel.restart)
+        return Routed(hostname(settings), self.look, has_tunnel=self.is_declared, may_restart=may_restart)
 
     async def look(self, limit: float) -> View:
         """Everything that can be seen now. The public name is asked once cloudflared could carry an answer."""

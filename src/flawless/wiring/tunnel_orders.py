@@ -18,7 +18,7 @@ from flawless.core.gate import Patience, gate
 from flawless.core.reason import Reason
 from flawless.core.service import TUNNEL
 from flawless.core.tunnel import Process
-from flawless.recovery import Recovery, Refused
+from flawless.recovery import Recovery, Refused, Restarted
 from flawless.wiring.stack import Stack
 from flawless.wiring.tunnel import LOCALLY, TunnelOf
 
@@ -69,7 +69,9 @@ async def restart(config: Path | None, environment: str | None) -> Looked:
         if isinstance(done, Refused):
             raise _refusal(done.failed)
         assert carrier.after is not None
-        return replace(_looked(tunnel, routed, carrier.after), restarted=done.said)
+        # How many a machine may make is no matter of a person's order.
+        said = done.said.partition(" (")[0] if isinstance(done, Restarted) else done.said
+        return replace(_looked(tunnel, routed, carrier.after), restarted=said)
     finally:
         await tunnel.aclose()
         await stack.aclose()

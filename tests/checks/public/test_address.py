@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -219,7 +220,7 @@ async def test_the_pages_files_are_not_counted() -> None:
 # --- what is asked when nothing is said ---
 
 
-def stack(**tables: object) -> Settings:
+def stack(**tables: Any) -> Settings:
     return Settings.model_validate({"name": "shop", **tables})
 
 
@@ -234,12 +235,49 @@ def test_a_tunnels_hostname_is_asked_for_its_first_page() -> None:
     assert [one.url for one in alone.checks] == [f"https://{HOST}/"]
 
 
-def test_the_manifests_own_checks_stand_alone() -> None:
-    """And nothing is asked where nothing is declared."""
-    asked = asked_of(stack(tunnel={"hostname": HOST}, public={"checks": [{"url": "https://other.example.org/x"}]}))
+OTHER_CHECK = {"url": "https://other.example.org/x"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "urls"),
+    [
+        ({"public": {"checks": [OTHER_CHECK]}}, [OTHER_CHECK["url"]]),
+        ({"public": {"checks": [OTHER_CHECK]}, "tunnel": {"hostname": HOST}}, [f"https://{HOST}/", OTHER_CHECK["url"]]),
+        ({"public": {"checks": [{"url": f"https://{HOST}/x"}]}, "tunnel": {"hostname": HOST}}, [f"https://{HOST}/x"]),
+        (
+            {"public": {"checks": [{"url": f"https://{HOST}/x", "optional": True}]}, "tunnel": {"hostname": HOST}},
+            [f"https://{HOST}/", f"https://{HOST}/x"],
+        ),
+        (
+            {"base_url": "https://shop.example.org/de", "tunnel": {"hostname": HOST}},
+            [f"https://{HOST}/", "https://shop.example.org/de"],
+        ),
+        ({"base_url": "http://127.0.0.1:3000", "public": {"checks": [OTHER_CHECK]}}, [OTHER_CHECK["url"]]),
+        ({"base_url": f"https://{HOST}", "tunnel": {}}, [f"https://{HOST}"]),
+    ],
+    ids=[
+        "own",
+        "the tunnel's name too",
+        "asked already",
+        "optional proves nothing",
+        "base_url too",
+        "local",
+        "by base_url",
+    ],
+)
+def test_the_name_that_is_carried_and_the_address_that_is_told_are_proved(
+    tables: dict[str, Any], urls: list[str]
+) -> None:
+    """Whatever else is declared: a verdict on a name that nobody asked would be a guess."""
+    asked = asked_of(stack(**tables))
     assert asked is not None
-    assert [one.url for one in asked.checks] == ["https://other.example.org/x"]
+    assert [one.url for one in asked.checks] == urls
+
+
+def test_nothing_is_asked_where_nothing_is_declared() -> None:
+    """base_url alone asks for nothing."""
     assert asked_of(stack()) is None
+    assert asked_of(stack(base_url="https://shop.example.org")) is None
     assert asked_of(stack(public={}, tunnel={})) is None
 
 

@@ -252,7 +252,8 @@ def asked_of(settings: Settings) -> PublicSettings | None:
     carried = f"https://{hostname(settings)}/" if tunnel is not None and hostname(settings) else ""
     missing = {urlsplit(one).hostname: one for one in (carried, _told(settings)) if one}
     further = [PublicCheck(url=address) for host, address in missing.items() if host not in required]
-    return public.model_copy(update={"checks": (*further, *public.checks)})
+    checks = (*further, *public.checks)
+    return public.model_copy(update={"checks": checks}) if checks else None
 
 
 def _told(settings: Settings) -> str:

@@ -10,15 +10,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from flawless.checks.answer import Wanted
+from flawless.checks.answer import Wanted, deploy_id_of
 from flawless.checks.public.certificate import presented
 from flawless.checks.public.page import Asset, page_of
 from flawless.checks.public.sample import ROUND, Reply, Sample, Weight
-from flawless.checks.public.site import Astray, Local, Origin, Site, in_words
+from flawless.checks.public.site import ECHO, Astray, Local, Origin, Site, in_words
 from flawless.core.answer import Answer
 from flawless.core.check import Concern, Failed, Outcome, Passed
 from flawless.core.clock import Clock
@@ -249,15 +249,16 @@ class PublicReachable:
         lost = _counted(sample.of(Weight.BLIP))
         short = () if len(sample.replies) >= sample.wanted else (f"there was no time for {sample.wanted} requests",)
         ends = min((at for one in ours if one.answer and (at := one.answer.certificate_ends)), default=None)
-        if ends is None:
-            return Passed((how, *lost, *short))
-        evidence = (how, *lost, *short, f"its certificate holds until {ends:%Y-%m-%d}")
-        left = ends - self.clock.now()
-        concern = None
-        if left < EXPIRES_SOON:
-            step = f"renew the certificate of {self.host}: it ends in {left.days} days, on {ends:%Y-%m-%d %H:%M} UTC"
-            concern = Concern(Reason.PUBLIC_CERTIFICATE_EXPIRING, step)
-        return Passed(evidence, concern)
+        holds = (f"its certificate holds until {ends:%Y-%m-%d}",) if ends is not None else ()
+        concern = self._expiring(ends) or (None if _is_signed(ours) else Concern(Reason.PUBLIC_UNSIGNED, ECHO[0]))
+        return Passed((how, *lost, *short, *holds), concern)
+
+    def _expiring(self, ends: datetime | None) -> Concern | None:
+        left = ends - self.clock.now() if ends is not None else None
+        if ends is None or left is None or left >= EXPIRES_SOON:
+            return None
+        step = f"renew the certificate of {self.host}: it ends in {left.days} days, on {ends:%Y-%m-%d %H:%M} UTC"
+        return Concern(Reason.PUBLIC_CERTIFICATE_EXPIRING, step)
 
     async def _failed(self, state: Public, sample: Sample) -> Failed:
         ours, foreign = sample.of(Weight.OURS), sample.of(Weight.FOREIGN)
@@ -305,6 +306,11 @@ class PublicReachable:
             return self.host, self.port
         address, _, port = pinned.rpartition(":")
         return address.strip("[]"), int(port)
+
+
+def _is_signed(ours: Sequence[Reply]) -> bool:
+    """Whether the answers say themselves whose they are."""
+    return any(one.answer is not None and deploy_id_of(one.answer) is not None for one in ours)
 
 
 def _counted(replies: Sequence[Reply], most: int = 5) -> tuple[str, ...]:

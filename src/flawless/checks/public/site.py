@@ -40,7 +40,7 @@ _NO_ANSWER: Final = {
     524: "the edge reached the origin and got no answer within its limit (100 s or more): it hangs",
     527: "the edge lost the origin",
 }
-_ECHO: Final = (
+ECHO: Final = (
     "let the service send what it was started with in every answer: X-Flawless-Deploy-Id: $FLAWLESS_DEPLOY_ID",
     "see where the name leads: the DNS record, then the tunnel's rule for it",
 )
@@ -116,7 +116,7 @@ class Site:
             return Reply(Weight.BLIP, Public.UNREACHABLE, in_words(error))
         except ValueError as error:
             said = f"what answers does not speak HTTP: {one_line(str(error), 80)}"
-            return Reply(Weight.FOREIGN, Public.WRONG_SITE, said, None, _ECHO)
+            return Reply(Weight.FOREIGN, Public.WRONG_SITE, said, None, ECHO)
 
     async def follow(self, url: str, limit: float) -> Way:
         """Along redirects on the same site, `limit` seconds each. The nonce is new each time; redirects may drop it."""
@@ -162,7 +162,7 @@ class Site:
         said = f"{answer.describe()}{_server(answer)}"
         if answer.status in (401, 403):
             said = f"{said}; it may be a wall in front of the site"
-        return Reply(Weight.FOREIGN, Public.WRONG_SITE, said, answer, _ECHO)
+        return Reply(Weight.FOREIGN, Public.WRONG_SITE, said, answer, ECHO)
 
 
 def in_words(error: Exception) -> str:

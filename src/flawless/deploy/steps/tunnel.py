@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -85,9 +85,25 @@ class VerifyTunnel:
         """What somebody else runs is verified and never fought: a second one would take half of the requests."""
         said = await tunnel.foreign()
         if said is None:
+            if group.replaces(tunnel.name):
+                run.undo.push(f"{self._name} leads here again", lambda: self._led_back(run))
             return await group.spawn([tunnel.name])
         run.note("tunnel", {"foreign": said})
         return Passed((said,))
+
+    async def _led_back(self, run: Run) -> None:
+        """The way back ends where the way here did: at the public name. What ran before may meet a file that is new."""
+        assert self.routed is not None
+        finding = await run.wait_for(self.routed, Patience(self.total, attempt=max(self.total, ATTEMPT)))
+        self.on_verdict(self.routed)
+        failed = finding.failure
+        if failed is not None:
+            down = f"{self._name} is DOWN now: the tunnel runs as before, and {failed.cause}"
+            raise CommandFailed(down, code=failed.reason, evidence=failed.evidence, next_steps=failed.next_steps)
+
+    @property
+    def _name(self) -> str:
+        return self.routed.hostname if self.routed is not None else ""
 
     async def _settled(self, run: Run, group: Group, routed: Routed) -> Finding:
         """A first, short wait; then the restart where the verdict says that it helps; then all the time there is."""
@@ -110,10 +126,11 @@ class VerifyTunnel:
         try:
             done = await recovery.restart(seen)
         except CommandFailed as error:
-            return replace(before, outcome=before.failure.because(error.cause, *error.evidence))
+            return _refused(before, before.failure, [error.cause, *error.evidence], error.next_steps)
         run.note("recovery", {"attempted": True, "result": done.said})
         if isinstance(done, Refused):
-            return replace(before, outcome=before.failure.because(done.failed.cause, *done.failed.evidence))
+            refusal = done.failed
+            return _refused(before, before.failure, [refusal.cause, *refusal.evidence], refusal.next_steps)
         assert carrier.after is not None
         said = f"it was {before.failure.reason} before, too: {done.said}"
         failure = carrier.after.failure
@@ -161,6 +178,13 @@ class VerifyTunnel:
     async def _ready(self, group: Group) -> Outcome:
         """Our own process has to say so too, before anybody calls it ready."""
         return await group.ready([self.tunnel.name]) if self.tunnel and self._is_ours(group) else Passed()
+
+
+def _refused(before: Finding, failed: Failed, evidence: Sequence[str], steps: Sequence[str]) -> Finding:
+    """The same failure, and what to do where nobody here may restart it: the order that was refused is no help."""
+    others = [step for step in failed.next_steps if "tunnel restart" not in step and step not in steps]
+    outcome = replace(failed.because(*evidence), next_steps=(*steps, *others))
+    return replace(before, outcome=outcome)
 
 
 @dataclass
