@@ -159,6 +159,84 @@ def test_ignored_files_do_not_count(repository: Path) -> None:
     assert fingerprint(wanted, KEY) == before
 
 
+def test_a_file_that_the_command_names_counts_although_git_ignores_it(repository: Path) -> None:
+    """It is what runs. What the service writes does not count, nor does a word that is no path."""
+    built = repository / "ignored" / "server.py"
+    built.parent.mkdir()
+    built.write_text("one")
+    command = ("python3", "ignored/server.py", "ignored/app.log", "x" * 5000, "../elsewhere.py")
+    wanted = replace(parts(repository), command=command, directory=repository, excluded=[repository / "writable"])
+    before = fingerprint(wanted, KEY)["code"]
+    (repository / "ignored" / "app.log").write_text("written while it runs")
+    (repository / "ignored" / "other.py").write_text("not named")
+    assert fingerprint(wanted, KEY)["code"] == before
+    built.write_text("two")
+    assert fingerprint(wanted, KEY)["code"] != before
+
+
+def test_without_git_a_file_that_the_command_names_counts_beside_the_sources(tmp_path: Path) -> None:
+    """`sources` need not name what the command names already."""
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend" / "server.py").write_text("one")
+    wanted = replace(parts(tmp_path), command=("python3", "server.py"), sources=("src/**",))
+    before = fingerprint(wanted, KEY)["code"]
+    (tmp_path / "backend" / "server.py").write_text("two")
+    assert fingerprint(wanted, KEY)["code"] != before
+
+
+def test_what_stands_behind_a_link_counts(tree: Path) -> None:
+    """A file elsewhere that is a part of the code by a link; that it is a link, and where it leads, counts too."""
+    (tree / "shared").mkdir()
+    (tree / "shared" / "common.py").write_text("one")
+    (tree / "shared" / "same.py").write_text("one")
+    link = tree / "backend" / "src" / "common.py"
+    link.symlink_to("../../shared/common.py")
+    before = code(tree)
+    (tree / "shared" / "common.py").write_text("two")
+    edited = code(tree)
+    (tree / "shared" / "common.py").write_text("one")
+    assert code(tree) == before != edited
+    link.unlink()
+    link.symlink_to("../../shared/same.py")
+    assert code(tree) != before
+
+
+def test_a_link_to_what_is_written_or_cannot_be_read_is_no_change(tree: Path) -> None:
+    """A log, a database, a writable path, a folder of all, itself, nothing: none of it, however it changes."""
+    (tree / "data").mkdir()
+    targets = ("../data/app.log", "../data/x.sqlite", "storage/x.json", "..", "itself", "nowhere")
+    for number, target in enumerate(targets):
+        name = target if target == "itself" else f"link{number}"
+        (tree / "backend" / name).symlink_to(target)
+    before = code(tree)
+    for name in ("data/app.log", "data/x.sqlite", "backend/storage/x.json", "data/other"):
+        (tree / name).write_text("written")
+    assert code(tree) == before
+
+
+def test_a_folder_behind_a_link_counts_as_far_as_git_knows_it(repository: Path) -> None:
+    """Its files that git does not ignore."""
+    (repository / "backend").mkdir()
+    (repository / "shared" / "ignored").mkdir(parents=True)
+    (repository / "shared" / "a.py").write_text("one")
+    (repository / "backend" / "shared").symlink_to("../shared")
+    before = code(repository)
+    (repository / "shared" / "ignored" / "x").write_text("built")
+    assert code(repository) == before
+    (repository / "shared" / "a.py").write_text("two")
+    assert code(repository) != before
+
+
+def test_an_artefact_that_is_a_link_counts_by_what_stands_behind_it(tmp_path: Path) -> None:
+    """Built into another folder, and linked."""
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "out").write_text("one")
+    (tmp_path / "backend" / "made").symlink_to("../out")
+    before = fingerprint(parts(tmp_path), KEY)["artefacts"]
+    (tmp_path / "out").write_text("two")
+    assert fingerprint(parts(tmp_path), KEY)["artefacts"] != before
+
+
 def test_the_command_and_its_folder_count_word_by_word(tmp_path: Path) -> None:
     """`a b` is not `ab`, and two words are not one."""
     usual = parts(tmp_path)

@@ -38,7 +38,7 @@ def fingerprint(parts: Parts, key: bytes) -> dict[str, str]:
     return {
         "command": _digest([*parts.command, str(parts.directory)]),
         "environment": _keyed(key, parts.environment),
-        "artefacts": _digest(f"{path.name}={git.blob_name(path)}" for path in parts.artefacts),
+        "artefacts": _digest(f"{path.name}={git.blob_name(Path(os.path.realpath(path)))}" for path in parts.artefacts),
         "code": _code(parts),
     }
 
@@ -73,10 +73,41 @@ def _code(parts: Parts) -> str:
     if parts.directory in parts.excluded:
         return _digest(())  # a program that is not of this stack
     known = git.contents(parts.directory)
-    files = known if known is not None else dict(_walked(parts))
+    files = (known if known is not None else dict(_walked(parts))) | dict(_named(parts))
     return _digest(
-        f"{name}={blob}" for name, blob in sorted(files.items()) if not _is_excluded(parts, parts.directory / name)
+        f"{name}={blob}{_behind(parts, parts.directory / name)}"
+        for name, blob in sorted(files.items())
+        if not _is_excluded(parts, parts.directory / name)
     )
+
+
+def _named(parts: Parts) -> Iterator[tuple[str, str]]:
+    """The files of its folder that the command names: they are run, whether git ignores them or not."""
+    for word in parts.command:
+        path = Path(os.path.normpath(parts.directory / word))
+        # os.path, as a word may be no path at all, and too long for one.
+        if path.is_relative_to(parts.directory) and path.suffix not in _DATA and os.path.isfile(path):  # noqa: PTH113
+            yield str(path.relative_to(parts.directory)), git.blob_name(path) or ""
+
+
+def _behind(parts: Parts, path: Path) -> str:
+    """What stands behind a link: an edit there is an edit of the code, wherever it is. Data behind one is none."""
+    if not os.path.islink(path):  # noqa: PTH114 - asked of every file, and Path would double the time
+        return ""
+    target = Path(os.path.realpath(path))
+    if target.suffix in _DATA or any(target.is_relative_to(one) for one in parts.excluded):
+        return ""
+    if target.is_dir() and not parts.directory.is_relative_to(target):
+        return "".join(f";{name}={blob}" for name, blob in sorted((git.contents(target) or {}).items()))
+    return f";{_readable(target)}"
+
+
+def _readable(path: Path) -> str | None:
+    """What another user's file says is not known to the service either."""
+    try:
+        return git.blob_name(path)
+    except PermissionError:
+        return None
 
 
 def _walked(parts: Parts) -> Iterator[tuple[str, str]]:
