@@ -56,6 +56,35 @@ time.sleep(600)
 """
 
 
+@pytest.mark.parametrize("first", [None, "staging"])
+def test_the_port_of_another_environment_of_this_project_is_named_as_that(stack: Stack, first: str | None) -> None:
+    """Its service is as good as this one: it is not to be killed, each needs a port of its own."""
+    (stack.folder / "flawless.staging.toml").write_text("")
+    (stack.folder / "flawless.review.toml").write_text("")
+    stack.backend()
+    flags = ["-e", first] if first else []
+    assert stack.deploy(*flags).exit_code == 0
+    try:
+        done = stack.deploy("-e", "review")
+        report = assert_failed(
+            stack, done, "PORT_HELD_FOREIGN", f"backend of the {_said(first)}", rollback="not needed"
+        )
+        move, stop = report["failure"]["next_steps"]
+        assert move == "give each its own: services.backend.port in flawless.review.toml"
+        assert "kill" not in stop
+        words = stop.partition("flawless ")[2].split()
+        assert words == ["-c", "flawless.toml", *flags, "stop", "backend"]
+        assert stack.run(*words).exit_code == 0
+        assert stack.deploy("-e", "review").exit_code == 0
+    finally:
+        for name in ("staging", "review"):
+            stack.run("stop", "--all", "-e", name)
+
+
+def _said(environment: str | None) -> str:
+    return f"environment {environment}" if environment else "default environment"
+
+
 def test_what_another_supervisor_looks_after_is_left_to_it(stack: Stack) -> None:
     """SERVICE_OWNED_ELSEWHERE: killed, it would be started again; so PM2's own word is told, and nothing is touched."""
     stack.backend()

@@ -33,11 +33,29 @@ class PortReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A service that another environment of this very project runs, and what would stop it there."""
+
+    service: str
+    environment: str | None
+    stop: str
+
+    def __str__(self) -> str:
+        place = f"the environment {self.environment}" if self.environment else "the default environment"
+        return f"{self.service} of {place}"
+
+
+async def _no_neighbour(_pid: int) -> None:
+    """A project need not have several environments."""
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """What a port's question needs of the world.
 
     `is_bindable`: whether an address and port could be bound now. `own`: the processes of each service of this stack.
     `supervision`: who would start a process again. `stack_of`: the folder of the other Flawless stack it belongs to.
+    `neighbour_of`: what it is in another environment of this project. `manifest`: the file in which a port is changed.
     """
 
     sockets: PortReader
@@ -45,6 +63,8 @@ class World:
     own: Callable[[], Awaitable[Mapping[str, frozenset[int]]]]
     supervision: Callable[[int], Supervision | None]
     stack_of: Callable[[int], str | None]
+    neighbour_of: Callable[[int], Awaitable[Neighbour | None]] = _no_neighbour
+    manifest: str = "flawless.toml"
 
 
 @dataclass(slots=True)
@@ -104,7 +124,7 @@ class PortFree:
         if not others:
             pids = ", ".join(str(pid) for pid in sorted(held[0].pids & mine))
             return Passed((f"held by our own {self.service} (pid {pids}), taken over",))
-        failed = self._held(others[0], others, own)
+        failed = await self._neighbours(others) or self._held(others[0], others, own)
         is_ousted = bool(mine) and not any(one.pids & mine for one in held)
         again = f"once the port is free, start what runs without it anew: flawless restart {self.service}"
         return replace(failed, next_steps=(*failed.next_steps, again)) if is_ousted else failed
@@ -120,6 +140,16 @@ class PortFree:
     def _is_in_the_way(self, listener: Listener) -> bool:
         address = _plain(listener.address)
         return self.host in WILDCARDS or address == self.host or address in _LOCALHOST | WILDCARDS
+
+    async def _neighbours(self, others: Sequence[Listener]) -> Failed | None:
+        """Another environment of this project has it: nothing is wrong with that service, only with the port."""
+        pids = others[0].pids
+        found = await self.table.world.neighbour_of(min(pids)) if pids else None
+        if found is None:
+            return None
+        cause = f"port {self.port} for {self.service} is held by {found}, which is of this project too"
+        steps = (f"give each its own: {self._place}", f"or stop it there: {found.stop}")
+        return Failed(Reason.PORT_HELD_FOREIGN, cause, tuple(str(one) for one in others), steps)
 
     def _held(self, first: Listener, others: Sequence[Listener], own: Mapping[str, frozenset[int]]) -> Failed:
         sibling = self._sibling(first, own)
@@ -175,7 +205,11 @@ class PortFree:
         return self.port < 1024 or not _is_address(host) or self.table.world.is_bindable(host, self.port)
 
     def _move(self) -> str:
-        return f"or give {self.service} another port: services.{self.service}.port in flawless.toml"
+        return f"or give {self.service} another port: {self._place}"
+
+    @property
+    def _place(self) -> str:
+        return f"services.{self.service}.port in {self.table.world.manifest}"
 
 
 def _plain(address: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,18 +14,23 @@ from flawless.adapters import supervision
 from flawless.adapters.artefacts import BuildableArtefact
 from flawless.adapters.cloudflared import connectors
 from flawless.adapters.commands import Command, find_program
+from flawless.adapters.services import KeptService
 from flawless.adapters.sockets import is_free
 from flawless.checks import catalog
 from flawless.checks.catalog import Surroundings
-from flawless.checks.ports import PORT_FREE, World
+from flawless.checks.ports import PORT_FREE, Neighbour, World
 from flawless.core.check import Check, Finding
 from flawless.core.errors import CommandFailed
+from flawless.core.pasting import flags_of
 from flawless.core.service import TUNNEL
 from flawless.deploy.steps.precheck import Artefact
 from flawless.manifest.environment import tool_environment
+from flawless.manifest.location import find_overlay
+from flawless.wiring.logs import service_logs_of
 
 if TYPE_CHECKING:
     from flawless.core.connector import Connector
+    from flawless.manifest import Manifest
     from flawless.wiring.stack import Stack
 
 
@@ -73,6 +80,35 @@ async def _is_ousted(stack: Stack, name: str) -> bool:
     return not any(one.pids & pids for one in stack.sockets.listeners(port, pids))
 
 
+async def _neighbour_of(stack: Stack, pid: int) -> Neighbour | None:
+    """The service of another environment of this project that the process belongs to."""
+    for environment, run_folder in _run_folders(stack):
+        keeper = KeptService(run_folder.name, run_folder, service_logs_of(stack.manifest.root, environment))
+        if pid in await keeper.pids():
+            return _neighbour(stack, environment, keeper.name)
+    return None
+
+
+def _neighbour(stack: Stack, environment: str | None, name: str) -> Neighbour:
+    """Its command names the manifest even where that is the usual one, lest it be given the flags of this stack."""
+    flags = flags_of(os.path.relpath(stack.manifest.path), environment)
+    return Neighbour(name, environment, f"flawless {flags} stop {name}")
+
+
+def _run_folders(stack: Stack) -> Iterator[tuple[str | None, Path]]:
+    """Those of all services of all other environments, as far as they are there."""
+    state = stack.manifest.root / ".flawless"
+    states = {None: state} | {path.name: path for path in sorted((state / "environments").glob("*"))}
+    for environment, folder in states.items():
+        if folder != stack.state:
+            yield from ((environment, path) for path in sorted((folder / "run").glob("*")))
+
+
+def _top_file(manifest: Manifest) -> str:
+    """The file whose word on a port is the last."""
+    return find_overlay(manifest.path, manifest.environment).name if manifest.environment else manifest.path.name
+
+
 def _surroundings(stack: Stack) -> Surroundings:
     async def own() -> Mapping[str, frozenset[int]]:
         keepers = {**stack.keepers, **stack.leaving()}
@@ -84,7 +120,10 @@ def _surroundings(stack: Stack) -> Surroundings:
         folder = supervision.stack_of(pid)
         return None if folder is None or Path(folder).is_relative_to(stack.manifest.root) else folder
 
-    world = World(stack.sockets, is_free, own, supervision.supervision_of, stack_of)
+    neighbour_of = partial(_neighbour_of, stack)
+    world = World(
+        stack.sockets, is_free, own, supervision.supervision_of, stack_of, neighbour_of, _top_file(stack.manifest)
+    )
 
     def others() -> Sequence[Connector]:
         """Our own is started anew when something of it has changed, so its program is needed."""
