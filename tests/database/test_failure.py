@@ -144,7 +144,18 @@ def test_the_url_is_never_quoted_by_a_value_error() -> None:
 def test_for_the_embedded_database_the_first_step_starts_it() -> None:
     """Our own database is started by our own command."""
     own = Target.of(Secret("postgresql://u:p@127.0.0.1:1/d"), embedded=True)
-    assert classify(ConnectionRefusedError(errno.ECONNREFUSED, "x"), own).next_steps[0] == "flawless db start"
+    failed = classify(ConnectionRefusedError(errno.ECONNREFUSED, "x"), own)
+    assert failed.cause.startswith("the embedded database does not run, or has died")
+    assert failed.next_steps[0] == "start it: flawless db start"
+    assert not any("DATABASE_URL" in step for step in failed.next_steps)
+
+
+def test_the_embedded_database_is_asked_by_our_own_command() -> None:
+    """Nobody knows its password."""
+    own = Target.of(Secret("postgresql://u:p@127.0.0.1:1/d"), embedded=True)
+    assert own.psql == "flawless db psql"
+    failed = classify(TimeoutError(), own)
+    assert failed.next_steps[:2] == ("flawless db stop && flawless db start", "flawless db psql -c 'SELECT 1'")
 
 
 def test_every_reason_has_its_words() -> None:

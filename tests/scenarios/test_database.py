@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -21,7 +23,8 @@ from support.killed_deploy import detected
 from support.mutants import ASKED_ONCE, NOT_ASKED, failing, failing_with
 from support.postgres import Postgres, execute, free_port
 from support.postgres_faults import PostgresFaults
-from support.stacks import Stack, until
+from support.stacks import LIMIT, Stack, lives, until
+from support.verdicts import assert_failed
 
 # --- the gate ---
 
@@ -184,6 +187,36 @@ def test_an_embedded_database_that_a_failing_deploy_started_is_stopped_again(sta
     stack.backend("exit=3")
     assert stack.deploy().exit_code == 1
     assert postmaster(stack) == before  # it ran before, so it goes on
+
+
+def test_an_embedded_database_that_dies_during_a_deploy_is_named_as_that(stack: Stack) -> None:
+    """Whoever has it has no PostgreSQL and no DATABASE_URL to look after: our own commands help, and they do."""
+    declare(stack, "embedded")
+    stack.timeouts(backend_ready="20s", database="1s")
+    stack.service("backend", ready=[{"exec": ["sh", "-c", "test -e proceed"]}], port=None)
+    with stack.deploying() as process:
+        until(lambda: waits(stack), "the gate waits for the backend")
+        pid = postmaster(stack)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not lives(pid), "the server is dead")
+        (stack.folder / "backend/proceed").touch()
+        assert process.wait(LIMIT) == 1
+    failure = stack.failure()
+    assert failure["code"] == "DB_REFUSED"
+    assert failure["cause"].startswith("the embedded database does not run, or has died")
+    assert failure["next_steps"][0] == "start it: flawless db start"
+    assert not any("DATABASE_URL" in step or "PostgreSQL" in step for step in failure["next_steps"])
+    assert stack.run("db", "start").exit_code == 0
+    assert stack.deploy().exit_code == 0
+
+
+def test_a_table_that_the_embedded_database_lacks_is_looked_for_with_our_own_command(stack: Stack) -> None:
+    """Nobody knows the password that psql would ask for."""
+    declare(stack, "embedded")
+    stack.manifest["database"]["tables"] = ["users"]
+    report = assert_failed(stack, stack.deploy(), "DB_TABLE_MISSING", "users")
+    assert report["failure"]["next_steps"][0] == "see what is there: flawless db psql -c '\\dt *.*'"
 
 
 # --- migrations ---

@@ -105,7 +105,11 @@ class Target:
 
     @property
     def psql(self) -> str:
-        """The line that asks the same from a terminal; psql asks for the password itself."""
+        """The line that asks the same from a terminal. psql asks for the password itself; that of the embedded server
+        is known to nobody, so our own command is called, which has it.
+        """
+        if self.embedded:
+            return "flawless db psql"
         return f"psql {self.login} -d {shlex.quote(self.database)}"
 
     def __str__(self) -> str:

@@ -66,12 +66,15 @@ STEPS = {
     Reason.ENV_MALFORMED: ("write DATABASE_URL as postgresql://USER:PASSWORD@HOST:5432/DATABASE",),
 }
 
-ABOUT_EMBEDDED = frozenset({Reason.DB_REFUSED, Reason.DB_TIMEOUT, Reason.DB_LOST, Reason.DB_PROTOCOL})
+_STARTED_ANEW = frozenset({Reason.DB_TIMEOUT, Reason.DB_LOST, Reason.DB_PROTOCOL})
+"""What the embedded server may be healed of by a restart."""
 
 
 def cause_of(reason: Reason, error: BaseException, target: Target, peer: Peer | None) -> str:
     sentence = CAUSES[reason]
-    if reason is Reason.DB_TIMEOUT:
+    if reason is Reason.DB_REFUSED and target.embedded:
+        sentence = "the embedded database does not run, or has died: nothing accepts connections at {place}"
+    elif reason is Reason.DB_TIMEOUT:
         sentence = _cause_of_silence(error, peer)
     elif reason is Reason.DB_PROTOCOL and peer is not None and peer.is_foreign:
         sentence = f"what answers at {{place}} is not PostgreSQL but {_trade(peer.greeting)}"
@@ -82,13 +85,12 @@ def cause_of(reason: Reason, error: BaseException, target: Target, peer: Peer | 
 
 def steps_for(reason: Reason, target: Target) -> tuple[str, ...]:
     steps = STEPS.get(reason, ())
-    if reason in {Reason.DB_REFUSED, Reason.DB_PROTOCOL}:
+    if reason is Reason.DB_REFUSED and target.embedded:
+        steps = ("start it: flawless db start", "or start it and bring up the rest: flawless deploy")
+    elif reason in {Reason.DB_REFUSED, Reason.DB_PROTOCOL}:
         steps = _who_listens(target)
-    if target.embedded and reason in ABOUT_EMBEDDED:
-        steps = (
-            "flawless db stop && flawless db start" if reason is not Reason.DB_REFUSED else "flawless db start",
-            *steps,
-        )
+    if target.embedded and reason in _STARTED_ANEW:
+        steps = ("flawless db stop && flawless db start", *steps)
     return tuple(_filled(step, target) for step in steps)
 
 
@@ -140,6 +142,8 @@ def _who_listens(target: Target) -> tuple[str, ...]:
     look = "lsof -nP -iTCP:{port} -sTCP:LISTEN" if sys.platform == "darwin" else "ss -ltnp 'sport = :{port}'"
     if not target.is_local:
         return ("{psql}", "check host and port in DATABASE_URL, and on the database's machine: " + look)
+    if target.embedded:
+        return (f"see what listens there: {look}",)
     return (f"see what listens there: {look}", "start PostgreSQL, or correct host and port in DATABASE_URL")
 
 

@@ -275,7 +275,9 @@ def migration_tool(stack: Stack) -> Migrations | None:
         return UnsupportedMigrations(settings.tool)
     directory = stack.manifest.root / settings.directory
     environment = tool_environment(stack.manifest)
-    around = Surroundings(directory, environment, stack.state, stack.redactor, stack.clock)
+    around = Surroundings(
+        directory, environment, stack.state, stack.redactor, stack.clock, embedded=stack.embedded is not None
+    )
     alembic = settings.tool is MigrationTool.ALEMBIC
     tool = Alembic(directory) if alembic else MigrationCommand(settings.apply, settings.pending)
     limit = stack.manifest.settings.timeouts.migrate

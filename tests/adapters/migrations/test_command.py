@@ -10,12 +10,14 @@ import asyncpg
 import psutil
 import pytest
 
-from flawless.adapters.migrations import MigrationCommand, Migrator, refusal
+from flawless.adapters.migrations import MigrationCommand, Migrator, Surroundings, refusal
 from flawless.adapters.migrations.refusal import REFUSED
 from flawless.adapters.migrations.tool import Tool
 from flawless.core.check import Failed
+from flawless.core.clock import SystemClock
 from flawless.core.migration import Applied, Pending, Target
 from flawless.core.reason import Reason
+from flawless.core.redaction import Redactor
 from flawless.core.secret import Secret
 from support.eventually import eventually
 
@@ -158,6 +160,17 @@ async def test_a_missing_tool_and_a_lost_database_have_names(
     lost = await migrator(script("pass")).apply(nowhere, limit=5)
     assert isinstance(lost, Failed)
     assert lost.reason is Reason.DB_LOST
+
+
+async def test_the_embedded_database_is_looked_at_with_our_own_commands(
+    script: Script, target: Target, tmp_path: Path
+) -> None:
+    """Its address is in no variable: `flawless db` has it."""
+    nowhere = Target(Secret("postgresql://nobody:nothing@127.0.0.1:1/none"), target.deploy_id)
+    around = Surroundings(tmp_path, {}, tmp_path / ".flawless", Redactor([]), SystemClock(), embedded=True)
+    lost = await Migrator(script("pass"), around).pending(nowhere, limit=5)
+    assert isinstance(lost, Failed)
+    assert lost.next_steps[0] == "try it by hand: flawless db psql -c 'SELECT 1'"
 
 
 @pytest.mark.parametrize("words", [words for words, _ in REFUSED], ids=" ".join)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flawless.adapters.commands import Command, Completed
 from flawless.adapters.migrations.record import Attempt
@@ -13,6 +14,13 @@ from flawless.core.reason import Reason
 
 TAIL = 20
 """Lines of the tool's own words in a failure."""
+
+
+def for_embedded(failed: Failed) -> Failed:
+    """The same where the database is our own: its address is in no variable, and its password is known to nobody."""
+    steps = (step.replace('psql "$DATABASE_URL"', "flawless db psql") for step in failed.next_steps)
+    here = 'with DATABASE_URL="$(flawless db url)"'
+    return replace(failed, next_steps=tuple(step.replace("with DATABASE_URL set", here) for step in steps))
 
 
 def lost(error: Exception) -> Failed:

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from flawless.adapters.commands import Completed, run
-from flawless.adapters.migrations.failure import TAIL, dirty, ended_badly, locked, lost, timed_out, unproved
+from flawless.adapters.migrations.failure import (
+    TAIL,
+    dirty,
+    ended_badly,
+    for_embedded,
+    locked,
+    lost,
+    timed_out,
+    unproved,
+)
 from flawless.adapters.migrations.record import Attempt, Record
 from flawless.adapters.migrations.refusal import refusal
 from flawless.adapters.migrations.session import Session, opened
@@ -39,7 +48,10 @@ _LOCK_WORDS = ("canceling statement due to lock timeout", "LockNotAvailable", "5
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Where the tool runs: its directory, its environment but for the database, our state folder, our redactor."""
+    """Where the tool runs: its directory, its environment but for the database, our state folder, our redactor.
+
+    `embedded`: the database is our own.
+    """
 
     directory: Path
     environment: Mapping[str, str] = field(repr=False)
@@ -47,6 +59,10 @@ class Surroundings:
     redactor: Redactor
     clock: Clock
     lock_timeout: float = LOCK_TIMEOUT
+    embedded: bool = False
+
+
+Answer = TypeVar("Answer")
 
 
 class Migrator:
@@ -62,7 +78,7 @@ class Migrator:
         if refused is not None:
             return refused
         run = _Run(self._tool, self._surroundings, target, limit)
-        return await _explained(run.look)
+        return self._told(await _explained(run.look))
 
     async def apply(
         self, target: Target, *, limit: float, on_wait: Callable[[Waiting], None] = lambda _: None
@@ -72,10 +88,10 @@ class Migrator:
         if refused is not None:
             return refused
         run = _Run(self._tool, self._surroundings, target, limit, on_wait)
-        return await _explained(run.apply)
+        return self._told(await _explained(run.apply))
 
-
-Answer = TypeVar("Answer")
+    def _told(self, answer: Answer | Failed) -> Answer | Failed:
+        return for_embedded(answer) if isinstance(answer, Failed) and self._surroundings.embedded else answer
 
 
 async def _explained(question: Callable[[], Awaitable[Answer | Failed]]) -> Answer | Failed:
