@@ -57,6 +57,15 @@ def test_ready_and_dead_within_its_first_seconds_is_not_a_success(stack: Stack) 
     assert_gone(stack, "frontend")
 
 
+def test_a_worker_that_ends_and_leaves_something_behind_has_ended_with_its_status(stack: Stack) -> None:
+    """Its keeper ends what is left, so its question finds no process; how it ended is known all the same."""
+    stack.service("jobs", role="worker", command=["sh", "-c", "sleep 900 & exit 0"], port=None, ready=None)
+
+    report = assert_failed(stack, stack.deploy(), "SERVICE_EXITED", "jobs ended with exit status 0 after 0.")
+
+    assert "run it in the foreground" in report["failure"]["next_steps"][0]
+
+
 def test_signal_9_from_nobody_names_memory_as_a_possible_cause(stack: Stack) -> None:
     """Where the kernel does not say that memory ran out, the code is SERVICE_EXITED and memory a guess, said as one."""
     stack.backend("signal=9")

@@ -291,7 +291,10 @@ class StaysAlive:
     async def ask(self, limit: float) -> Outcome:  # noqa: ARG002 - the answer comes from the process table, at once
         pids = await self.subject.pids()
         if not pids:
-            return self.subject.failed(Reason.SERVICE_EXITED, f"{self.subject.name} does not run", "no process is left")
+            cause = f"{self.subject.name} does not run"
+            failure = self.subject.failed(Reason.SERVICE_EXITED, cause, "no process is left", permanent=False)
+            # How it ended is known to its keeper alone, and the gate hears of that in a moment.
+            return replace(failure, retry_after=LISTENING_EVERY)
         return Passed((f"{len(pids)} process{'es' * (len(pids) > 1)}",))
 
 
