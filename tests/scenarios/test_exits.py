@@ -61,9 +61,22 @@ def test_a_worker_that_ends_and_leaves_something_behind_has_ended_with_its_statu
     """Its keeper ends what is left, so its question finds no process; how it ended is known all the same."""
     stack.service("jobs", role="worker", command=["sh", "-c", "sleep 900 & exit 0"], port=None, ready=None)
 
-    report = assert_failed(stack, stack.deploy(), "SERVICE_EXITED", "jobs ended with exit status 0 after 0.")
+    done = stack.deploy(mutation=_HEARS_LATE)
 
+    report = assert_failed(stack, done, "SERVICE_EXITED", "jobs ended with exit status 0 after ")
     assert "run it in the foreground" in report["failure"]["next_steps"][0]
+
+
+_HEARS_LATE: Final = """
+import asyncio
+from flawless.adapters.services import KeptService
+heard = KeptService.exited
+async def exited(self):
+    found = await heard(self)
+    await asyncio.sleep(0.3)
+    return found
+KeptService.exited = exited
+"""
 
 
 def test_signal_9_from_nobody_names_memory_as_a_possible_cause(stack: Stack) -> None:
