@@ -55,6 +55,14 @@ def test_an_unknown_verb_is_refused_with_a_suggestion(flawless: Say) -> None:
     assert "flawless --help" in flawless("xyzzy").err
 
 
+def test_one_document_and_a_line_for_each_event_are_not_both_printed(flawless: Say, manifest: Path) -> None:
+    """Refused as wrong use before anything is done: no stream of lines is one document."""
+    said = flawless("deploy", "--json", "--json-lines")
+    assert said.exit_code == 64
+    assert said.document["error"]["cause"].endswith("one of the two")
+    assert not (manifest.parent / ".flawless").exists()
+
+
 @pytest.mark.parametrize("words", [("incidents", "list", "--all"), ("incidents", "note", "0192", "a word or two")])
 def test_what_nobody_foresaw_names_the_command_that_was_run(
     flawless: Say, manifest: Path, words: tuple[str, ...]
@@ -161,7 +169,7 @@ def test_the_embedded_database_is_removed_after_a_yes_and_never_while_it_runs(fl
         psql(manifest.parent, "-XAt", "-c", "create table kept ()")
 
         refused = flawless("db", "remove", "-y")
-        assert refused.exit_code == 64
+        assert refused.exit_code == 1
         assert f"shop still runs: the embedded database (pid {status['pid']})" in refused.err
         assert "flawless stop --all" in refused.err
 

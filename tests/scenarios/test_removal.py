@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from support.stacks import Done, Stack
+from support.stacks import Done, Stack, lives, until
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root has databases outside of their projects"
@@ -76,7 +78,7 @@ def test_while_anything_of_the_stack_runs_it_is_named_and_nothing_is_removed(clu
     home = Path(json.loads((stack.folder / ".flawless/postgres/state.json").read_bytes())["data_directory"]).parent
 
     refused = clusters.run("db", "remove", "-y")
-    assert refused.exit_code == 64
+    assert refused.exit_code == 1, "it is a state, and no wrong use"
     assert "shop still runs: backend (pid " in refused.stderr
     assert f"{stack.keeper('backend')}" in refused.stderr
     assert "the embedded database (pid " in refused.stderr
@@ -141,7 +143,12 @@ def test_what_may_still_be_somebodys_is_left_and_said(clusters: Clusters) -> Non
     assert "not written down" in reasons[str(unknown)]
     assert "another disk" in reasons[str(unmounted)]
     assert all(home.is_dir() for home in (running, unknown, unmounted))
-    clusters.of("moved", "stop")
+    [pid] = re.findall(r"kill -INT (\d+), and ask again", reasons[str(running)])
+    os.kill(int(pid), signal.SIGINT)
+    until(lambda: not lives(int(pid)), "what was told ends the server in good order")
+    assert clusters.orphans()["removed"] == [
+        {"folder": str(running), "project": str(clusters.stack.folder / "running")}
+    ]
 
 
 def test_a_project_that_was_moved_keeps_its_database(clusters: Clusters) -> None:

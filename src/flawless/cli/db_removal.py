@@ -13,7 +13,7 @@ import click
 from flawless.cli import document
 from flawless.cli.options import Common
 from flawless.cli.page import progress, result
-from flawless.core.errors import UsageError
+from flawless.core.errors import CommandFailed, UsageError
 
 if TYPE_CHECKING:
     from flawless.wiring.database import Outside
@@ -64,7 +64,7 @@ def _ensure_still(stack: Stack) -> None:
 
     running = asyncio.run(what_runs(stack))
     if running:
-        raise UsageError(
+        raise CommandFailed(
             f"{stack.name} still runs: {', '.join(running)}",
             evidence=["nothing was removed"],
             next_steps=["stop all of it: flawless stop --all", "then: flawless db remove"],

@@ -12,6 +12,7 @@ import click
 from flawless.cli.interruption import interruptions
 from flawless.cli.options import Common, common
 from flawless.cli.streams import ensure_told, go_on_unheard
+from flawless.core.errors import UsageError
 
 if TYPE_CHECKING:
     from flawless.core.event import Reader, Verdict
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 def command(flags: Common, *, json_lines: bool) -> int:
     from flawless.wiring import Stack
 
+    if flags.json and json_lines:
+        raise UsageError(
+            "--json promises one document, and --json-lines a line for each event: one of the two",
+            next_steps=["for the report: flawless deploy --json", "for the events: flawless deploy --json-lines"],
+        )
     go_on_unheard()
     return asyncio.run(deploy(Stack.load(flags.config, flags.environment), flags, json_lines=json_lines))
 

@@ -53,7 +53,7 @@ class Outside:
     def obstacle(self) -> str | None:
         """Why it must not be removed, though its project is not to be seen; None when it may."""
         if pid := server_of(self.home):
-            return f"its server runs, pid {pid}"
+            return f"its server runs, pid {pid}; end it in good order: kill -INT {pid}, and ask again"
         if self.project is None:
             return "whose it is was not written down; a start of the database does that"
         if not self._is_on_its_disk(self.project):
