@@ -76,9 +76,16 @@ def test_a_service_that_left_the_manifest_is_stopped_only_by_a_success(stack: St
     assert stack.pid("old") == before
     assert stack.ask("old")["status"] == "alive"
 
+    assert stack.report()["stopped"] == []
+
     stack.service("web", role="frontend")
-    assert stack.deploy().exit_code == 0
+    done = stack.deploy()
+    assert done.exit_code == 0
     assert_gone(stack, "old")
+    assert "stopped   old: the manifest no longer names it" in done.stdout, "who removed it by mistake is to see it"
+    assert stack.report()["stopped"] == ["old"]
+    text = max((stack.folder / "logs").glob("deploy-report-*.txt")).read_text()
+    assert "stopped, as the manifest no longer names them\n  old\n" in text
 
 
 def test_what_had_left_comes_back_when_the_last_look_fails(stack: Stack) -> None:

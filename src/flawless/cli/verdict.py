@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ def to_lines(report: Mapping[str, Any], path: str, address: str, width: int) -> 
     if report["result"] in {"success", "partial"}:
         yield from _missing(report, width)
         yield from _services(report)
+        yield from _stopped(report["stopped"], width)
     yield from _database(report, width)
     if report["incident_id"]:
         yield from _labelled("incident", f"flawless incidents show {report['incident_id']}", width)
@@ -126,6 +127,12 @@ def _services(report: Mapping[str, Any]) -> Iterator[Line]:
         for one in report["services"]
     ]
     yield from table(rows, indent="   ")
+
+
+def _stopped(names: Sequence[str], width: int) -> Iterator[Line]:
+    if names:
+        them = "it" if len(names) == 1 else "them"
+        yield from _labelled("stopped", f"{', '.join(names)}: the manifest no longer names {them}", width)
 
 
 def _database(report: Mapping[str, Any], width: int) -> Iterator[Line]:

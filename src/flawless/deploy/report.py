@@ -29,7 +29,7 @@ from flawless.core.reason import Reason
 SCHEMA_VERSION: Final = 1
 _LISTS: Final = {"external"}
 """Each note adds an item."""
-_LONGER: Final = {"unfinished"}
+_LONGER: Final = {"stopped", "unfinished"}
 """Each note is a list that is added."""
 
 
@@ -135,6 +135,7 @@ class ReportBuilder:
             "embedded_database": self._head["embedded_database"],
             "phases": list(self._phases.values()),
             "services": [one for one in self._facts.get("services", {}).values() if one is not None],
+            "stopped": self._facts.get("stopped", []),
             "database": {**_NO_DATABASE, **self._facts.get("database", {})},
             "health": {"live": None, "db": None, "status": None, **self._facts.get("health", {})},
             "tunnel": {"verdict": None, "observations": {}, **self._facts.get("tunnel", {})},

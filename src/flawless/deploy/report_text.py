@@ -32,6 +32,7 @@ def _blocks(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _phases(report["phases"])
     yield from _changes(report["changes_since_last_good"])
     yield from _services(report["services"])
+    yield from _block("stopped, as the manifest no longer names them", report.get("stopped", ()))
     yield from _database(report)
     yield from _bodies(report)
     yield from _external(report["external"])

@@ -39,6 +39,8 @@ class ConfirmEndState:
 
     async def _commit(self, run: Run, group: Group) -> Outcome:
         """From here on there is no way back: what ran before is forgotten, so an interruption is no longer heard."""
+        if self.leaving.services:
+            run.note("stopped", list(self.leaving.services))
         run.is_committed = True
         await _all_of(group.commit(name) for name in group.started)
         await self.leaving.stop()
