@@ -352,3 +352,35 @@ def test_blank_values_are_no_secrets() -> None:
     """An empty or blank value must not wreck every line."""
     text = "a        b password= \n\n\n\n\n\n\n\n\n"
     assert Redactor(["", "        ", "\n" * 9]).text(text) == text
+
+
+COLOURED = "canaryABC123xyz"
+
+
+@pytest.mark.parametrize("code", ["\x1b[0m", "\x1b[m\x1b[K", "\x1b[38;5;196m", "\x1b[1;31m\r\n\x1b[0m"])
+@pytest.mark.parametrize("at", range(1, len(COLOURED)))
+def test_a_secret_with_a_colour_in_its_middle_is_found(code: str, at: int) -> None:
+    """Whoever looks for a word highlights it, in the middle of a secret too; what a person would read is gone."""
+    shown = Redactor([COLOURED]).text(f"before {COLOURED[:at]}{code}{COLOURED[at:]} after")
+    assert re.sub(r"[\r\n]+\**", "", shown) == "before **** after"
+
+
+@pytest.mark.parametrize("at", range(1, 34))
+def test_a_coloured_secret_is_found_wherever_the_output_is_cut(at: int) -> None:
+    """Within a code as well."""
+    stream = Redactor([COLOURED]).stream()
+    data = f"a {COLOURED[:5]}\x1b[1;31m{COLOURED[5:9]}\x1b[0m{COLOURED[9:]}\x1b[K b\n".encode()
+    assert stream.feed(data[:at]) + stream.feed(data[at:]) + stream.flush() == b"a ****\x1b[K b\n"
+
+
+def test_colours_that_hide_nothing_stay() -> None:
+    """A log keeps what its service made of it, also what is begun and never ended."""
+    data = b"\x1b[32mok\x1b[0m ready\x1b[1\nnext \x1b"
+    assert Redactor([COLOURED]).data(data) == data
+
+
+def test_a_secret_that_holds_a_colour_itself_is_found() -> None:
+    """Of whatever it is made."""
+    value = "pass\x1b[0mword-of-4711"
+    for written in (value, "password-of-4711"):
+        assert Redactor([value]).text(f"x {written} y") == "x **** y"

@@ -6,7 +6,8 @@ multiple of sixteen: for each remainder one telling group is remembered. Every s
 spellings are compared. Shorter spellings need a smaller stride, down to four for seven bytes; a few are searched for
 one by one instead.
 
-Line breaks are left out of the comparison, so a secret that was wrapped is found as well.
+Line breaks and the codes of colours are left out of the comparison, so a secret that was wrapped, or of which a part
+was highlighted, is found as well.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from __future__ import annotations
 import re
 import sys
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from flawless.core.spellings import one_line, spellings
+from flawless.core.spellings import NOISE, one_line, spellings
 
 TYPE_CHECKING = False  # the module typing would be an eighth of a keeper's memory
 if TYPE_CHECKING:
@@ -408,8 +409,10 @@ def _unfinished(data: bytes) -> int:
 
 
 def _tail_start(data: bytes, size: int) -> int:
-    """Where the last `size` bytes that are no line breaks begin."""
+    """Where the last `size` bytes that are neither line breaks nor colours begin."""
     start = len(data)
+    if size and b"\x1b" in data:  # a slice might begin within a code
+        return _place_in(data)(len(one_line(data)) - size)
     while size:
         start -= size
         size -= len(one_line(data[start : start + size]))
@@ -417,14 +420,15 @@ def _tail_start(data: bytes, size: int) -> int:
 
 
 def _in_original(data: bytes, spans: list[Span]) -> list[Span]:
-    """Places in the text without line breaks, as places in the data."""
-    breaks = [at for match in _BREAKS.finditer(data) for at in range(*match.span())]
-    before = [at - count for count, at in enumerate(breaks)]
-
-    def place(at: int) -> int:
-        return at + bisect_right(before, at)
-
+    """Places in the text without line breaks and colours, as places in the data."""
+    place = _place_in(data)
     return [(place(start), place(end - 1) + 1, mask) for start, end, mask in spans]
+
+
+def _place_in(data: bytes) -> Callable[[int], int]:
+    left_out = [at for match in NOISE.finditer(data) for at in range(*match.span())]
+    before = [at - count for count, at in enumerate(left_out)]
+    return lambda at: at + bisect_right(before, at)
 
 
 def _merged(spans: list[Span]) -> list[Span]:
