@@ -181,6 +181,12 @@ FAILURES: Final[Mapping[str, Case]] = {
         Restart.ONCE,
     ),
     "38 and nothing of it can be seen": (HIDDEN, {}, Reason.TUNNEL_NOT_CONNECTED, Restart.ONCE),
+    "38 and nothing of it can be seen yet": (
+        UNASKED,
+        {"metrics": Metrics.NONE, "connection": Connection.UNKNOWN},
+        Reason.TUNNEL_NOT_CONNECTED,
+        Restart.ONCE,
+    ),
     "39 unauthorized": (
         GOOD,
         {"connection": Connection.REFUSED, "public": Public.NO_TUNNEL},
@@ -291,6 +297,7 @@ HELPS: Final = {
     "hung": Restart.ONCE,
     "not connected": Restart.ONCE,
     "not seen, not connected": Restart.ONCE,
+    "still starting": Restart.ONCE,
     "stale configuration": Restart.ONCE,
     "edge disagrees": Restart.ONCE,
 }
@@ -306,6 +313,7 @@ def test_where_a_restart_helps() -> None:
 CELLS: Final[Mapping[tuple[str, StrEnum], str]] = {
     ("configuration", Configuration.INVALID): "configuration invalid",
     ("process", Process.NONE): "not running",
+    ("metrics", Metrics.NONE): "still starting",
     ("metrics", Metrics.SILENT): "hung",
     ("kind", Kind.OTHER): "other tunnel",
     ("kind", Kind.TEMPORARY): "temporary",

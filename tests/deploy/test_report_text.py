@@ -98,7 +98,7 @@ def test_the_cause_comes_first_and_the_next_steps_last() -> None:
         "  1. the database refuses",
         "  2. flawless deploy",
         "  3. the database refuses",
-        "  4. the whole story: flawless incidents show 0193",
+        "  4. the whole story: flawless -e staging incidents show 0193",
     ]
 
 

@@ -104,19 +104,16 @@ def _is_dead(pid: int) -> bool:
 
 
 _FULL_AT_A_PROBE: Final = """
-import os, resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+import resource
 from flawless.checks import service
 asked = service.HttpReady.ask
-held = []
 async def ask(self, limit):
-    if not held:
-        try:
-            while True:
-                held.append(os.open(os.devnull, os.O_RDONLY))
-        except OSError:
-            pass
-    return await asked(self, limit)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        return await asked(self, limit)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 service.HttpReady.ask = ask
 """
 

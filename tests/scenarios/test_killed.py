@@ -144,7 +144,7 @@ def test_what_a_killed_deploy_left_running_is_not_called_healthy(tmp_path: Path)
 
 # --- without what settles it ---
 
-NEVER_SETTLED = "from flawless.wiring import deploying\ndeploying.settle_killed = lambda *given: []"
+NEVER_SETTLED = "from flawless.deploy import deployment\ndeployment.settle_killed = lambda *given: []"
 TORN_IS_KEPT = "import os\nos.ftruncate = lambda *given: None"
 NEVER_FOUND = "from flawless.adapters.archive import Archive\nArchive.find_report = lambda self, deploy_id: None"
 NEVER_SETTLING = "from flawless.deploy import deployment\ndeployment._is_settling = lambda stamped: False"

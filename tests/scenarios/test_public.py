@@ -88,41 +88,49 @@ def outcomes(stack: Stack) -> list[dict[str, Any]]:
 
 # --- 49 to 52 ---
 
-BROKEN: Final[dict[str, tuple[tuple[Behaviour, ...], str, tuple[str, ...]]]] = {
-    "49 refused by an origin": ((behaviours.answering(521),), "PUBLIC_NOT_ON_TUNNEL", ("521", HOSTNAME)),
-    "49 bad certificate of an origin": ((behaviours.answering(526),), "PUBLIC_NOT_ON_TUNNEL", ("526",)),
-    "50 parking page": (
-        (behaviours.parking,),
-        "PUBLIC_WRONG_SITE",
-        ('a page titled "This domain is for sale"', "server: cloudflare"),
-    ),
-    "50 unsigned": ((behaviours.without_identity,), "PUBLIC_WRONG_SITE", (HOSTNAME,)),
-    "50 older release": ((behaviours.older_release(OLDER),), "PUBLIC_STALE", (OLDER,)),
-    "50 cached copy": (
-        (behaviours.caching(without_query=True),),
-        "PUBLIC_STALE",
-        ("a cached copy (cf-cache-status: HIT)",),
-    ),
-    "51 scripts as html": (
-        (behaviours.assets_as_html, with_assets),
-        "PUBLIC_ASSET_TYPE",
-        (f"https://{HOSTNAME}/app.js (script) comes as text/html",),
-    ),
-    "52 redirect loop": ((behaviours.redirect_loop,), "PUBLIC_REDIRECT", ("in a circle", " -> ")),
-    "52 redirect away": (
-        (behaviours.redirecting("https://elsewhere.example/"),),
-        "PUBLIC_REDIRECT",
-        ("https://elsewhere.example/",),
-    ),
-    "52 access": ((behaviours.access_wall,), "PUBLIC_ACCESS_WALL", ("Cloudflare Access",)),
-    "52 challenge": ((behaviours.challenge,), "PUBLIC_ACCESS_WALL", ("cf-mitigated: challenge",)),
-}
+Broken = tuple[tuple[Behaviour, ...], str, tuple[str, ...]]
+
+
+def broken() -> dict[str, Broken]:
+    """Made anew for each test: a cache remembers what it was asked."""
+    return {
+        "49 refused by an origin": ((behaviours.answering(521),), "PUBLIC_NOT_ON_TUNNEL", ("521", HOSTNAME)),
+        "49 bad certificate of an origin": ((behaviours.answering(526),), "PUBLIC_NOT_ON_TUNNEL", ("526",)),
+        "50 parking page": (
+            (behaviours.parking,),
+            "PUBLIC_WRONG_SITE",
+            ('a page titled "This domain is for sale"', "server: cloudflare"),
+        ),
+        "50 unsigned": ((behaviours.without_identity,), "PUBLIC_WRONG_SITE", (HOSTNAME,)),
+        "50 older release": ((behaviours.older_release(OLDER),), "PUBLIC_STALE", (OLDER,)),
+        "50 cached copy": (
+            (behaviours.caching(without_query=True),),
+            "PUBLIC_STALE",
+            ("a cached copy (cf-cache-status: HIT)",),
+        ),
+        "51 scripts as html": (
+            (behaviours.assets_as_html, with_assets),
+            "PUBLIC_ASSET_TYPE",
+            (f"https://{HOSTNAME}/app.js (script) comes as text/html",),
+        ),
+        "52 redirect loop": ((behaviours.redirect_loop,), "PUBLIC_REDIRECT", ("in a circle", " -> ")),
+        "52 redirect away": (
+            (behaviours.redirecting("https://elsewhere.example/"),),
+            "PUBLIC_REDIRECT",
+            ("https://elsewhere.example/",),
+        ),
+        "52 access": ((behaviours.access_wall,), "PUBLIC_ACCESS_WALL", ("Cloudflare Access",)),
+        "52 challenge": ((behaviours.challenge,), "PUBLIC_ACCESS_WALL", ("cf-mitigated: challenge",)),
+    }
+
+
+BROKEN: Final = broken()
 
 
 @pytest.mark.parametrize("row", BROKEN)
 def test_a_name_that_does_not_show_this_release_fails_the_deploy(stack: Stack, public: Edge, row: str) -> None:
     """Its own code, what was seen, what to do; nothing is restarted, and what was started is stopped."""
-    behaviour, code, named = BROKEN[row]
+    behaviour, code, named = broken()[row]
     prepared(stack, public)
     public.behave(HOSTNAME, *behaviour)
 
@@ -245,7 +253,7 @@ sample.tolerated = lambda answers: 0
 def test_without_its_check_it_would_be_green(stack: Stack, public: Edge, row: str, mutation: str) -> None:
     """The scenario above fails when the product does not look."""
     prepared(stack, public)
-    public.behave(HOSTNAME, *BROKEN[row][0])
+    public.behave(HOSTNAME, *broken()[row][0])
 
     done = stack.deploy(mutation=mutation)
     assert done.exit_code == 0, done.output
@@ -292,7 +300,7 @@ def test_without_its_check_it_would_be_called_something_else(
 ) -> None:
     """No blindness makes it a yes; but nobody would know what to do."""
     prepared(stack, public)
-    public.behave(HOSTNAME, *BROKEN[row][0])
+    public.behave(HOSTNAME, *broken()[row][0])
 
     assert stack.deploy(mutation=mutation).exit_code == 1
     assert stack.failure()["code"] != BROKEN[row][1]

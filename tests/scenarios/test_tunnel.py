@@ -197,7 +197,7 @@ def test_one_of_somebody_else_is_verified_and_not_fought(stack: Stack, public: E
 def test_without_a_way_to_the_edge_it_is_restarted_once_and_no_more(stack: Stack, public: Edge) -> None:
     """TUNNEL_NOT_CONNECTED: two starts in all, then everything is put back."""
     declare(stack, public, stand_in="backoff=0.2")
-    stack.timeouts(tunnel_ready="2s")
+    stack.timeouts(tunnel_ready="5s")
     public.disconnect()
 
     done = stack.deploy()

@@ -322,6 +322,19 @@ TABLE: Final = (
         cause="cloudflared runs and shows nothing of itself here, and the edge knows no tunnel for {hostname}",
         steps=(_RESTART, "see why it does not connect: flawless logs tunnel -n 50"),
     ),
+    _row(
+        "still starting",
+        Reason.TUNNEL_NOT_CONNECTED,
+        Restart.ONCE,
+        {"process": Process.OURS, "metrics": Metrics.NONE, "public": Public.UNASKED},
+        "metrics",
+        "process",
+        cause="cloudflared was started and opens no metrics port: it waits for something, most often for DNS",
+        steps=(
+            "see what it printed: flawless logs tunnel -n 50",
+            "see whether names are found here: nslookup cloudflare.com",
+        ),
+    ),
     # What it does with a request. A file that was edited may hold the very rule that is missed.
     _row(
         "stale configuration",

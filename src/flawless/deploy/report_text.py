@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from flawless.core.pasting import flags_of, pasted
 from flawless.core.plain import printable
 
 WIDTH: Final = 120
@@ -188,10 +189,11 @@ def _versions(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:
-    incident = [f"the whole story: flawless incidents show {report['incident_id']}"] if report["incident_id"] else []
+    story = f"the whole story: flawless incidents show {report['incident_id']}"
+    incident = [pasted(story, flags_of(None, report["environment"]))] if report["incident_id"] else []
     failure, rollback = report["failure"], report["rollback"]
     steps = [
-        *(failure["next_steps"] if failure else []),
+        *(failure["next_steps"] if failure else _partly(report["phases"])),
         *(rollback.get("next_steps", []) if rollback else []),
         *incident,
     ]
@@ -201,6 +203,14 @@ def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:
     yield "next steps"
     for number, step in enumerate(steps, 1):
         yield from _wrapped(f"{number}. {step}", "  ")
+
+
+def _partly(phases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What to do about that which did not pass, and does not keep the release from serving."""
+    for phase in phases:
+        for finding in phase["checks"]:
+            if finding["status"] == "FAIL" and finding["makes_partial"] and finding["next_step"]:
+                yield f"{finding['id']}: {finding['next_step']}"
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
