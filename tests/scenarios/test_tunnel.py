@@ -594,6 +594,9 @@ tunnel.{observation} = lambda *_: Seen({state}, {outcome})
 """
 
 
+_BLIND_TO_THE_LINE: Final = _blind("_connection", "Connection.READY") + _blind("_metrics", "Metrics.ANSWERS")
+"""Without a line it may not even open its metrics port."""
+
 _BLIND_OUTSIDE: Final = """
 from flawless.wiring.tunnel import TunnelOf
 TunnelOf._why_not = lambda self, local: "nobody asks"
@@ -661,7 +664,7 @@ def _shared(stack: Stack, public: Edge) -> None:
         (_ipv6, "TUNNEL_IPV6_ORIGIN", _blind("route_seen", "Route.RIGHT")),
         (_no_rules, "TUNNEL_NO_RULE", _blind("route_seen", "Route.RIGHT")),
         (_unauthorized, "TUNNEL_CREDENTIALS", _blind("_connection", "Connection.READY")),
-        (_disconnected, "TUNNEL_NOT_CONNECTED", _blind("_connection", "Connection.READY")),
+        (_disconnected, "TUNNEL_NOT_CONNECTED", _BLIND_TO_THE_LINE),
         (_elsewhere, "TUNNEL_EDGE_DISAGREES", _BLIND_OUTSIDE),
         (_shared, "TUNNEL_OTHER_CONNECTOR", _BLIND_OUTSIDE),
     ],
