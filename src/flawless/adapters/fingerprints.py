@@ -85,8 +85,9 @@ def _named(parts: Parts) -> Iterator[tuple[str, str]]:
     """The files of its folder that the command names: they are run, whether git ignores them or not."""
     for word in parts.command:
         path = Path(os.path.normpath(parts.directory / word))
-        # os.path, as a word may be no path at all, and too long for one.
-        if path.is_relative_to(parts.directory) and path.suffix not in _DATA and os.path.isfile(path):  # noqa: PTH113
+        if not path.is_relative_to(parts.directory) or path.suffix in _DATA:
+            continue
+        if os.path.isfile(path):  # noqa: PTH113 - Path raises for a word that is no path, and too long for one
             yield str(path.relative_to(parts.directory)), git.blob_name(path) or ""
 
 
