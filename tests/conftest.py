@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.postgres import database_url, postgres_template, postgres_url, spare_postgres
 
@@ -15,6 +16,10 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 __all__ = ["anyio_backend", "database_url", "postgres_template", "postgres_url", "spare_postgres"]
+
+# How long an example takes says how busy the machine is, and nothing of the product.
+settings.register_profile("flawless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("flawless")
 
 
 @pytest.fixture

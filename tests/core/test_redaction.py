@@ -89,7 +89,7 @@ def test_every_encoding_is_found(name: str, value: str) -> None:
     assert "****" in shown
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SECRET_VALUES, st.sampled_from(NAMES), st.text(max_size=30), st.text(max_size=30))
 def test_no_text_gives_a_secret_away(value: str, name: str, before: str, after: str) -> None:
     """Whatever stands around it, the secret is gone, and a second pass changes nothing."""
@@ -101,7 +101,7 @@ def test_no_text_gives_a_secret_away(value: str, name: str, before: str, after: 
     assert redactor.text(shown) == shown
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text("abcdefghijklmnop \n\r0123456789", max_size=200))
 def test_text_without_a_secret_stays(text: str) -> None:
     """Nothing is masked where nothing was, whole or in a stream."""

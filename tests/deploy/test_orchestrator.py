@@ -357,7 +357,7 @@ async def test_a_reader_that_breaks_fails_the_run_and_not_its_end(world: World) 
 STEP = st.sampled_from(["pass", "skip", "fail", "refuse", "break"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(STEP, min_size=9, max_size=9),
     st.lists(st.booleans(), min_size=9, max_size=9),

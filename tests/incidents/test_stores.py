@@ -201,7 +201,7 @@ async def test_export_walks_all_in_batches(store: Store, history: Clockwork) -> 
     assert [story.incident.id for story in (*first, *rest)] == [record.id for record in records]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(), tree=st.recursive(st.text() | st.integers() | st.booleans() | st.none(), st.lists, max_leaves=5))
 async def test_no_text_keeps_the_outbox_from_draining(migrated_url: str, text: str, tree: Any) -> None:
     """Whatever a peer said, NUL and half surrogates included, goes through a line of the outbox into the database."""

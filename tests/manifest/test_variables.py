@@ -193,7 +193,7 @@ def test_an_env_file_that_is_a_folder_is_refused(refuse: Refuse, tmp_path: Path)
     assert set(refuse(f"{STACK}\n[x]")) == {".env", "x"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     st.lists(
         st.sampled_from(
