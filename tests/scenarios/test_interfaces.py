@@ -375,7 +375,7 @@ def test_a_required_interface_without_a_key_fails(world: World) -> None:
     world.stack.environment["STRIPE_SECRET_KEY"] = ""
     world.stack.manifest["external"]["stripe"]["key"] = "${STRIPE_SECRET_KEY:-}"
     done = world.stack.deploy()
-    assert_failed(world.stack, done, "ENV_BLANK", "STRIPE_SECRET_KEY", rollback="not needed")
+    assert_failed(world.stack, done, "ENV_BLANK", "external.stripe.key", "flawless.toml:", rollback="not needed")
     assert world.stack.record("backend") is None
     assert far_end.connections == 0
 

@@ -191,6 +191,7 @@ def test_an_orphan_that_left_the_manifest_comes_back_when_the_deploy_fails(stack
     done = stack.deploy()
 
     assert_failed(stack, done, "SERVICE_EXITED", "other", "no such module")
+    until(lambda: stack.is_served("backend"), "it listens again: no gate waits for what the manifest does not name")
     assert stack.ask("backend")["service"] == "as-before"
 
 

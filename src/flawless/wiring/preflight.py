@@ -18,7 +18,7 @@ from flawless.adapters.services import KeptService
 from flawless.adapters.sockets import is_free
 from flawless.checks import catalog
 from flawless.checks.catalog import Surroundings
-from flawless.checks.ports import PORT_FREE, Neighbour, World
+from flawless.checks.ports import Neighbour, World
 from flawless.core.check import Check, Finding
 from flawless.core.errors import CommandFailed
 from flawless.core.pasting import flags_of
@@ -66,7 +66,7 @@ async def tell_keepers(stack: Stack, findings: Sequence[Finding]) -> None:
     for finding in findings:
         kind, _, name = finding.id.partition(":")
         failed = finding.failure
-        if kind == PORT_FREE and failed is not None and await _is_ousted(stack, name):
+        if kind == "port.free" and failed is not None and await _is_ousted(stack, name):
             with suppress(CommandFailed):  # it has ended meanwhile: then nobody calls it ready
                 await stack.keepers[name].mark(ready=False, reason=f"{failed.reason}: {failed.cause}")
 
