@@ -7,11 +7,10 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from flawless.core.errors import CommandFailed
 from flawless.core.reason import Reason
 from flawless.recovery import AlreadyRestarted, Recovery, Refused, Restarted, Rule
 from support.racer import Thing, recovery
+from support.racing import Racer, racing
 
 pytestmark = pytest.mark.anyio
 
@@ -32,38 +32,10 @@ SOURCES = os.pathsep.join(str(RACER.parent.parent.parent / name) for name in ("s
 ROUNDS = 200
 
 
-class Racer:
+def racer(folder: Path, limit: int, mode: str = "once") -> AbstractContextManager[Racer]:
     """A program of its own that restarts the thing when it is told to."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-
-    def send(self, seen: str | None) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{seen or '-'}\n")
-        self.process.stdin.flush()
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-
-@contextmanager
-def racer(folder: Path, limit: int, mode: str = "once") -> Iterator[Racer]:
-    process = subprocess.Popen(
-        [sys.executable, str(RACER), str(folder), str(limit), mode],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": SOURCES},
-        text=True,
-    )
-    try:
-        one = Racer(process)
-        assert one.line() == "there"
-        yield one
-    finally:
-        process.kill()
-        process.communicate(timeout=10)
+    argv = [sys.executable, str(RACER), str(folder), str(limit), mode]
+    return racing(argv, {**os.environ, "PYTHONPATH": SOURCES})
 
 
 @pytest.fixture
@@ -116,16 +88,16 @@ async def test_four_programs_make_one_restart(tmp_path: Path, thing: Thing) -> N
 
 def raced(racers: Sequence[Racer], seen: str | None) -> list[str]:
     for one in racers:
-        one.send(seen)
+        one.send(seen or "-")
     return [answer.split()[0] for one in racers for answer in one.line().split(" | ")]
 
 
 async def test_a_holder_that_is_killed_blocks_nobody(tmp_path: Path, thing: Thing) -> None:
     """SIGKILL in the middle of a restart: the next one has the lock at once, and the charge stays charged."""
     with racer(tmp_path, 5, "hold") as holder, racer(tmp_path, 5) as other:
-        holder.send(None)
+        holder.send("-")
         assert holder.line() == "holding"
-        other.send(None)
+        other.send("-")
         holder.process.kill()
         holder.process.wait(10)
         began = time.monotonic()
@@ -138,7 +110,7 @@ async def test_a_holder_that_is_killed_blocks_nobody(tmp_path: Path, thing: Thin
 async def test_nobody_waits_for_ever(tmp_path: Path, thing: Thing) -> None:
     """While somebody is at it another one waits for its limit, and then says so."""
     with racer(tmp_path, 5, "hold") as holder:
-        holder.send(None)
+        holder.send("-")
         assert holder.line() == "holding"
         began = time.monotonic()
         done = await recovery(tmp_path, 5, patience=0.2).restart(None)

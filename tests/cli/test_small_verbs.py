@@ -136,18 +136,22 @@ def test_a_database_that_does_not_run_is_told_so(flawless: Say, manifest: Path) 
 
 
 @contextmanager
-def stopped_afterwards(project: Path) -> Iterator[None]:
+def removed_afterwards(project: Path) -> Iterator[None]:
+    """Root's lies outside of the project, where nobody else would remove it."""
+    postgres = EmbeddedPostgres(project / ".flawless/postgres", database="shop")
     try:
         yield
     finally:
-        asyncio.run(EmbeddedPostgres(project / ".flawless/postgres", database="shop").stop())
+        asyncio.run(postgres.stop())
+        asyncio.run(postgres.remove())
+        assert postgres.homes() == []
 
 
 def test_the_embedded_database_is_started_asked_and_stopped(flawless: Say, manifest: Path) -> None:
     """To start is safe to repeat, url leads to it, psql talks to it without a password in its argv, stop ends it."""
     need_wheel()
     manifest.write_text(EMBEDDED)
-    with stopped_afterwards(manifest.parent):
+    with removed_afterwards(manifest.parent):
         assert flawless("db", "start").exit_code == 0
         pid = flawless("db", "start", "--json").document["pid"]
         assert flawless("db", "status", "--json").document["pid"] == pid
@@ -163,7 +167,7 @@ def test_the_embedded_database_is_removed_after_a_yes_and_never_while_it_runs(fl
     assert "nothing to remove" in flawless("db", "remove").out
     assert not (manifest.parent / ".flawless").exists()
     manifest.write_text(EMBEDDED)
-    with stopped_afterwards(manifest.parent):
+    with removed_afterwards(manifest.parent):
         assert flawless("db", "start").exit_code == 0
         status = flawless("db", "status", "--json").document
         data = Path(status["data_directory"])

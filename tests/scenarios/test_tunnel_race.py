@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 
 from flawless.adapters.keeper.tree import identity
 from support.edge import Edge, edge
+from support.racing import Racer, racing
 from support.stacks import LIMIT, ROOT, Stack, stack, until
 from support.tunnels import declare
 
@@ -86,39 +86,8 @@ def _started(stack: Stack, number: int) -> bool:
     return starts(stack) == number
 
 
-class Racer:
-    """A program of its own, in the stack's folder."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-
-    def send(self, word: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{word}\n")
-        self.process.stdin.flush()
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-
-@contextmanager
-def racer(stack: Stack, mode: str) -> Iterator[Racer]:
-    process = subprocess.Popen(
-        [sys.executable, str(RACER), mode],
-        cwd=stack.folder,
-        env=environment(stack),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        one = Racer(process)
-        assert one.line() == "there"
-        yield one
-    finally:
-        process.kill()
-        process.communicate(timeout=LIMIT)
+def racer(stack: Stack, mode: str) -> AbstractContextManager[Racer]:
+    return racing([sys.executable, str(RACER), mode], environment(stack), stack.folder)
 
 
 def raced(stack: Stack, racers: list[Racer]) -> tuple[list[str], str]:
@@ -144,25 +113,10 @@ def raced(stack: Stack, racers: list[Racer]) -> tuple[list[str], str]:
     return said, " ".join(told.split())
 
 
-@contextmanager
-def person(stack: Stack) -> Iterator[Racer]:
+def person(stack: Stack) -> AbstractContextManager[Racer]:
     """`flawless tunnel restart`, which begins when it is told to."""
     prelude = "from support.tunnel_racer import announce\nannounce()\nprint('there', flush=True)\ninput()"
-    process = subprocess.Popen(
-        stack.argv("tunnel", "restart", mutation=prelude),
-        cwd=stack.folder,
-        env=environment(stack),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        one = Racer(process)
-        assert one.line() == "there"
-        yield one
-    finally:
-        process.kill()
-        process.communicate(timeout=LIMIT)
+    return racing(stack.argv("tunnel", "restart", mutation=prelude), environment(stack), stack.folder)
 
 
 def environment(stack: Stack) -> dict[str, str]:
