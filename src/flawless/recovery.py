@@ -119,13 +119,15 @@ class Recovery:
         if isinstance(done, Refused):
             return done
         outcome = await self.subject.ask()
-        return Restarted(done.said, outcome) if done.is_ours else AlreadyRestarted(done.said, outcome)
+        made, said = done
+        return made(said, outcome)
 
-    async def _restarted(self, seen: str | None) -> _Done | Refused:
+    async def _restarted(self, seen: str | None) -> tuple[type[Restarted | AlreadyRestarted], str] | Refused:
+        """There is a new process, by us or by somebody else, and what is said of that."""
         now = await self.subject.incarnation()
         if now is not None and now != seen:
             said = f"{self.subject.name} had been restarted meanwhile ({now}, not {seen or 'none'}): nothing was done"
-            return _Done(said, is_ours=False)
+            return AlreadyRestarted, said
         spent = self.ledger.spent()
         recent = self._recent(spent)
         if len(recent) >= self.rule.limit:
@@ -135,7 +137,7 @@ class Recovery:
         except OSError as error:
             return Refused(self._unwritable(error))
         await self.subject.restart()
-        return _Done(self._sentence(seen, len(recent) + 1, spent), is_ours=True)
+        return Restarted, self._sentence(seen, len(recent) + 1, spent)
 
     def _recent(self, spent: Spent) -> tuple[float, ...]:
         """A stamp from the future is from before the clock was set back: its age is unknown."""
@@ -168,11 +170,3 @@ class Recovery:
     def _refusal(self, cause: str, *evidence: str) -> Failed:
         steps = (f"restart it yourself: {self.rule.command}", "see what it printed: flawless logs -n 50")
         return Failed(self.rule.refused, cause, evidence, steps, permanent=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """There is a new process: ours, or somebody else's doing."""
-
-    said: str
-    is_ours: bool

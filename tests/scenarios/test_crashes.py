@@ -27,7 +27,7 @@ def test_one_that_is_up_and_away_by_turns_flaps(stack: Stack) -> None:
 
     report = assert_failed(stack, done, "SERVICE_FLAPPING", "backend", "fell 2 times", "connection storm")
     assert report["incident_id"]
-    incidents = json.loads(stack.run("incidents", "list", "--json").stdout)["incidents"]
+    incidents = stack.incidents()
     assert len(incidents) == 1, incidents
     assert_gone(stack, "backend")
 
@@ -228,11 +228,11 @@ def _crash(stack: Stack) -> None:
 
 
 def _incidents(stack: Stack) -> Any:
-    return json.loads(stack.run("incidents", "list", "--all", "--json").stdout)["incidents"]
+    return stack.incidents("--all")
 
 
 def _open_incidents(stack: Stack) -> Any:
-    return json.loads(stack.run("incidents", "list", "--json").stdout)["incidents"]
+    return stack.incidents()
 
 
 def _state(stack: Stack) -> Any:

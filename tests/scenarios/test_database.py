@@ -706,7 +706,7 @@ def check_one_incident(stack: Stack, code: str, report: dict[str, Any]) -> None:
     """One, CRITICAL, of category DB, with the deploy's id; the report names it."""
     found = [record["opening"] for record in detected(stack) if record["opening"]["details"]["code"] == code]
     if not found:  # the database was there to take it
-        listed = json.loads(stack.run("incidents", "list", "--json").stdout)["incidents"]
+        listed = stack.incidents()
         found = [one for one in listed if one["id"] == report["incident_id"]]
     assert len(found) == 1, found
     assert found[0]["severity"] == "CRITICAL"

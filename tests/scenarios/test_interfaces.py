@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import pytest
 
-from support.canaries import contents, found_in
+from support.canaries import KEY_CANARY, contents, found_in
 from support.far_ends import (
     GIGABYTE,
     UNKNOWN_HOST,
+    VARIABLES,
     Cloudflare,
     FarEnd,
     OpenAI,
@@ -30,15 +31,11 @@ from support.far_ends import (
 from support.stacks import Done, Stack, until
 from support.verdicts import assert_failed, assert_gone
 
-CANARY: Final = 'Kan4ri"\\/+=<&>9.9-Vogel'
-"""Every character that some encoding treats in a way of its own; no space, which no key has."""
-
 KEYS: Final = {
-    "STRIPE_SECRET_KEY": "sk_test_" + CANARY,
-    "OPENAI_API_KEY": "sk-" + CANARY[::-1],
-    "CLOUDFLARE_API_TOKEN": "cf." + CANARY.swapcase(),
+    "STRIPE_SECRET_KEY": "sk_test_" + KEY_CANARY,
+    "OPENAI_API_KEY": "sk-" + KEY_CANARY[::-1],
+    "CLOUDFLARE_API_TOKEN": "cf." + KEY_CANARY.swapcase(),
 }
-VARIABLES: Final = {"stripe": "STRIPE_SECRET_KEY", "openai": "OPENAI_API_KEY", "cloudflare": "CLOUDFLARE_API_TOKEN"}
 
 
 class World:
@@ -78,8 +75,7 @@ class World:
 
     def incidents(self) -> list[dict[str, Any]]:
         """The open ones."""
-        listed = json.loads(self.stack.run("incidents", "list", "--json").stdout)["incidents"]
-        return [one for one in listed if one["resolved_at"] is None]
+        return self.stack.incidents()
 
 
 @pytest.fixture

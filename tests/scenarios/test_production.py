@@ -13,7 +13,8 @@ import pytest
 from flawless.core.answer import Answer
 from support.canaries import found_in
 from support.edge import edge
-from support.production import KEYS, Environment, environments, unique
+from support.far_ends import VARIABLES
+from support.production import Environment, environments, unique
 from support.stacks import Done, Stack, until
 from support.visitors import visit
 
@@ -34,7 +35,7 @@ def production(world: Environment) -> Iterator[Environment]:
     assert world.leaks() == []
     for name, received in world.received().items():
         assert received, name
-        for owner, variable in KEYS.items():
+        for owner, variable in VARIABLES.items():
             assert bool(found_in(received, world.secrets[variable])) is (owner == name), (name, owner)
     assert not found_in(_asked(world), world.secrets["TUNNEL_TOKEN"])
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from support.mutants import NO_WAY_BACK
 from support.stacks import Stack, until
 from support.verdicts import assert_failed, assert_gone, assert_never_started
 
@@ -129,7 +130,7 @@ def test_without_the_memory_of_the_keeper_the_new_command_would_stay(stack: Stac
     stack.service("api", "name=api-new", ready=_alive())
     stack.service("web", "exit=1", role="frontend")
 
-    stack.deploy(mutation=_NO_WAY_BACK)
+    stack.deploy(mutation=NO_WAY_BACK)
 
     assert stack.ask("api")["service"] == "api-new"
 
@@ -157,12 +158,4 @@ from flawless.deploy.steps.success import ConfirmEndState
 async def look(self, run, group):
     return Failed(Reason.SERVICE_UNHEALTHY, "the end state is wrong", ("seen",), ("flawless status",))
 ConfirmEndState._look_again = look
-"""
-
-_NO_WAY_BACK: Final = """
-from flawless.deploy.rollback import UndoStack
-async def unwind(self):
-    self._undos.clear()
-    return []
-UndoStack.unwind = unwind
 """

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psutil
 import pytest
 
-from support.canaries import CANARY, contents, found_in, spellings
-from support.stacks import Done, Stack
+from support.canaries import CANARY, found_in, spellings
+from support.stacks import Stack
 from support.verdicts import assert_failed
 
 NAME = "SESSION_SECRET"
@@ -21,17 +19,6 @@ def _entitled(stack: Stack, *words: str) -> None:
     stack.frontend()
 
 
-def _places(stack: Stack, *done: Done) -> dict[str, bytes]:
-    """Everything of this stack that anybody can read: files, what the commands said, argv and environments."""
-    places = contents(stack.files())
-    for number, one in enumerate(done):
-        places |= {f"stdout {number}": one.stdout.encode(), f"stderr {number}": one.stderr.encode()}
-    for process in stack.processes():
-        places[f"argv of {process.pid}"] = "\n".join(process.cmdline()).encode()
-        places[f"environment of {process.pid}"] = Path(f"/proc/{process.pid}/environ").read_bytes()
-    return places
-
-
 def test_a_good_deploy_of_a_talkative_service_shows_the_secret_to_nobody(stack: Stack) -> None:
     """It prints its secret in many spellings: none is in a log, a report, the journal, or a stranger's environment."""
     stack.manifest["logs"] = {"max_size": "10KB"}
@@ -42,7 +29,7 @@ def test_a_good_deploy_of_a_talkative_service_shows_the_secret_to_nobody(stack: 
     said = [deployed, stack.run("logs", "backend"), stack.run("status", "--json"), stack.run("config", "show")]
 
     own = f"environment of {stack.pid('backend')}"
-    places = _places(stack, *said)
+    places = stack.readable(*said)
     assert CANARY.encode() in places[own], "who is entitled has it"
     assert found_in(places, CANARY, allowed=[own]) == []
     assert stack.log("backend").count("was refused") >= 30, "the rest of each line is there"
@@ -57,7 +44,7 @@ def test_a_failed_deploy_shows_it_to_nobody_either(stack: Stack) -> None:
     assert stack.failure()["code"] == "SERVICE_EXITED"
     said = [failed, stack.deploy(), stack.run("incidents", "list", "--json"), stack.run("reports", "show", "last")]
 
-    assert found_in(_places(stack, *said), CANARY) == []
+    assert found_in(stack.readable(*said), CANARY) == []
     assert any("was refused" in line for line in stack.report()["log_tail"]["backend"])
 
 
@@ -69,7 +56,7 @@ def test_what_a_service_answers_is_redacted_too(stack: Stack) -> None:
     failed = stack.deploy()
 
     assert_failed(stack, failed, "SERVICE_UNHEALTHY", "refused: ")
-    assert found_in(_places(stack, failed), CANARY) == []
+    assert found_in(stack.readable(failed), CANARY) == []
 
 
 def test_those_who_are_not_entitled_do_not_get_it(stack: Stack) -> None:
@@ -100,4 +87,4 @@ def test_without_redaction_the_search_finds_the_secret(stack: Stack) -> None:
 
     failed = stack.deploy(mutation="from flawless.wiring.stack import Stack\nStack.redact = lambda self, tree: tree")
 
-    assert found_in(_places(stack, failed), CANARY)
+    assert found_in(stack.readable(failed), CANARY)

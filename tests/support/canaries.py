@@ -9,9 +9,13 @@ import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 CANARY = 'Kan4ri"\\/+=<&> 9.9-Vogel'
 """Every character that some encoding treats in a way of its own is in it."""
+
+KEY_CANARY: Final = 'Kan4ri"\\/+=<&>9.9-Vogel'
+"""The same without a space, which no key has."""
 
 
 def spellings(secret: str) -> dict[str, bytes]:

@@ -35,6 +35,10 @@ Answer = tuple[int, Mapping[str, Any]]
 F = TypeVar("F", bound="FarEnd")
 
 
+VARIABLES: Final = {"stripe": "STRIPE_SECRET_KEY", "openai": "OPENAI_API_KEY", "cloudflare": "CLOUDFLARE_API_TOKEN"}
+"""Where the key of each is expected."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What came in: header names in small letters, the query's first values. `at`: seconds of the monotonic clock."""

@@ -22,17 +22,11 @@ from typing import Any, Final
 
 import asyncpg
 
-from support.canaries import contents, found_in
+from support.canaries import KEY_CANARY, found_in
 from support.edge import Edge, NamedTunnel
 from support.far_ends import Cloudflare, FarEnd, OpenAI, Stripe, cloudflare, openai, stripe
 from support.stacks import LIMIT, ROOT, Done, Stack, check_report, lives, to_toml
 from support.tunnels import PROGRAM
-
-CANARY: Final = 'Kan4ri"\\/+=<&>9.9-Vogel'
-"""Every character that some encoding treats in a way of its own; no space, which no key has."""
-
-KEYS: Final = {"stripe": "STRIPE_SECRET_KEY", "openai": "OPENAI_API_KEY", "cloudflare": "CLOUDFLARE_API_TOKEN"}
-"""The variable of each far end's key."""
 
 _ENTITLED: Final = {
     "STRIPE_SECRET_KEY": "backend",
@@ -154,8 +148,8 @@ class Environment:
         return dict(found)
 
     def open_incidents(self) -> list[dict[str, Any]]:
-        listed = json.loads(self.run("incidents", "list", "--json").stdout)["incidents"]
-        return [one for one in listed if one["resolved_at"] is None]
+        listed: list[dict[str, Any]] = json.loads(self.run("incidents", "list", "--json").stdout)["incidents"]
+        return listed
 
     def _newest(self) -> Path:
         reports = sorted((self.stack.folder / "logs").glob("deploy-report-*.json"), reverse=True)
@@ -163,9 +157,8 @@ class Environment:
 
     def leaks(self) -> list[str]:
         """Where a secret of this environment can be read by somebody who is not entitled to it, in which spelling."""
-        places = {**readable(self.stack), "incident rows": asyncio.run(_rows(self.variables["DATABASE_URL"]))}
-        for number, one in enumerate(self.said):
-            places |= {f"stdout {number}": one.stdout.encode(), f"stderr {number}": one.stderr.encode()}
+        rows = asyncio.run(_rows(self.variables["DATABASE_URL"]))
+        places = {**self.stack.readable(*self.said), "incident rows": rows}
         return [
             f"{name}: {place}"
             for name, secret in self.secrets.items()
@@ -225,11 +218,11 @@ def merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 def _secrets(name: str, tunnel: NamedTunnel) -> dict[str, str]:
     return {
-        "STRIPE_SECRET_KEY": f"sk_live_{name}{CANARY}",
-        "STRIPE_WEBHOOK_SECRET": f"whsec_{CANARY}{name}",
-        "OPENAI_API_KEY": f"sk-{name}{CANARY[::-1]}",
-        "CLOUDFLARE_API_TOKEN": f"cf.{name}{CANARY.swapcase()}",
-        "ADMIN_PASSWORD": f"{CANARY[:12]}{name}{CANARY[12:]}",
+        "STRIPE_SECRET_KEY": f"sk_live_{name}{KEY_CANARY}",
+        "STRIPE_WEBHOOK_SECRET": f"whsec_{KEY_CANARY}{name}",
+        "OPENAI_API_KEY": f"sk-{name}{KEY_CANARY[::-1]}",
+        "CLOUDFLARE_API_TOKEN": f"cf.{name}{KEY_CANARY.swapcase()}",
+        "ADMIN_PASSWORD": f"{KEY_CANARY[:12]}{name}{KEY_CANARY[12:]}",
         "TUNNEL_TOKEN": tunnel.token,
     }
 
@@ -258,15 +251,6 @@ def _lay_out(stack: Stack) -> None:
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\n{Path(PROGRAM).read_text()}")
     program.chmod(0o755)
-
-
-def readable(stack: Stack) -> dict[str, bytes]:
-    """Everything of this stack that anybody can read: files, argv and environments of its processes."""
-    places = contents(stack.files())
-    for process in stack.processes():
-        places[f"argv of {process.pid}"] = "\n".join(process.cmdline()).encode()
-        places[f"environment of {process.pid}"] = Path(f"/proc/{process.pid}/environ").read_bytes()
-    return places
 
 
 async def _rows(url: str) -> bytes:

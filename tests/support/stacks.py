@@ -247,6 +247,21 @@ class Stack:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return json.load(answer)
 
+    def incidents(self, *flags: str) -> list[dict[str, Any]]:
+        """The open ones, or what the flags ask for."""
+        listed = json.loads(self.run("incidents", "list", *flags, "--json").stdout)["incidents"]
+        return list(listed)
+
+    def readable(self, *said: Done) -> dict[str, bytes]:
+        """Everything of it that anybody can read: files, what commands said, argv and environments of its processes."""
+        places = contents(self.files())
+        for number, one in enumerate(said):
+            places |= {f"stdout {number}": one.stdout.encode(), f"stderr {number}": one.stderr.encode()}
+        for process in self.processes():
+            places[f"argv of {process.pid}"] = "\n".join(process.cmdline()).encode()
+            places[f"environment of {process.pid}"] = Path(f"/proc/{process.pid}/environ").read_bytes()
+        return places
+
     def is_served(self, service: str) -> bool:
         return can_connect(self.port(service))
 

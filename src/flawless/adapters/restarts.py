@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
+from filelock import AsyncFileLock
 
 from flawless.adapters.files import ensure_private_folder
 from flawless.adapters.keeper.budget import Budget
 from flawless.core.budget import Spent
 
 _PAUSE: Final = 0.005
-"""Seconds between two attempts: a lock of the system rings no bell, and a thread waiting for it cannot be ended."""
+"""Seconds between two attempts: a lock of the system rings no bell."""
 
 
 class RestartLedger:
@@ -30,12 +28,13 @@ class RestartLedger:
     async def held(self, limit: float) -> AsyncIterator[None]:
         """Raises TimeoutError."""
         ensure_private_folder(self._lock.parent)
-        lock = FileLock(self._lock, mode=0o600, is_singleton=False, thread_local=False)
-        await _acquire(lock, time.monotonic() + limit)
+        # Not in a thread: one that waits for a lock cannot be ended.
+        lock = AsyncFileLock(self._lock, limit, mode=0o600, poll_interval=_PAUSE, run_in_executor=False)
+        await lock.acquire()
         try:
             yield
         finally:
-            lock.release()
+            await lock.release()
 
     def spent(self) -> Spent:
         restarts = self._budget.restarts()
@@ -44,15 +43,3 @@ class RestartLedger:
 
     def charge(self, restarts: Sequence[float]) -> None:
         self._budget.write(restarts)
-
-
-async def _acquire(lock: FileLock, deadline: float) -> None:
-    while True:
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            if time.monotonic() >= deadline:
-                raise TimeoutError("the lock is held by somebody else") from None
-            await asyncio.sleep(_PAUSE)
-        else:
-            return

@@ -20,6 +20,7 @@ from flawless.core.reason import Reason
 from flawless.core.secret import Secret
 from flawless.core.settings import ExternalInterface, Settings
 from flawless.manifest import Manifest, Unresolved
+from flawless.manifest.tunnel import declared
 
 PASSWORD_LENGTH: Final = 12
 """Characters an admin password has at least (CONTRACTS 7)."""
@@ -356,13 +357,20 @@ class Address:
         return cls(host, parts.scheme == "https" and production and _is_public(host), _is_loopback(host))
 
 
+def told_address(settings: Settings) -> str:
+    """The address that people are told, where it is one that others can reach."""
+    address = Address.of(settings.base_url, None)
+    return settings.base_url.strip() if address is not None and not address.is_local else ""
+
+
 def address_of_users(manifest: Manifest) -> Address | None:
     """Where users are; None when it cannot be told, as with a public name in front of a loopback base_url."""
     settings = manifest.settings
     variable = manifest.variables.get("BASE_URL")
     text = settings.base_url or (variable.reveal() if variable else "")
     address = Address.of(text, manifest.environment)
-    fronted = settings.public is not None or (settings.tunnel is not None and settings.tunnel.hostname)
+    tunnel = declared(settings)
+    fronted = settings.public is not None or (tunnel is not None and tunnel.hostname)
     return None if address is None or (address.is_local and fronted) else address
 
 
@@ -398,7 +406,12 @@ def real(manifest: Manifest) -> list[Given]:
 
 
 def _mode(one: Given) -> str:
-    found = re.match(r"[sr]k_(test|live)_", one.value.reveal().strip())
+    return mode_of(one.value.reveal())
+
+
+def mode_of(key: str) -> str:
+    """The mode that a key of Stripe says in its first letters; empty where it says none."""
+    found = re.match(r"[sr]k_(test|live)_", key.strip())
     return found[1] if found else ""
 
 

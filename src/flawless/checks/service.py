@@ -19,6 +19,7 @@ from typing import Any, Final
 from flawless.checks.answer import Wanted, complaints, deploy_id_of, reasons_of
 from flawless.core.answer import Answer, Http
 from flawless.core.check import Check, Failed, Outcome, Passed
+from flawless.core.fault import CONNECTION_LIMITS
 from flawless.core.port import Listener, Sockets, answering
 from flawless.core.reason import Reason
 from flawless.core.service import Exit
@@ -443,7 +444,7 @@ def _hung(subject: Subject, what: str, limit: float) -> Failed:
 
 async def _unreachable(subject: Subject, error: OSError) -> Failed:
     """Our own want of descriptors or memory is never the service's fault."""
-    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENOBUFS}:
+    if error.errno in CONNECTION_LIMITS:
         return Failed(
             Reason.HOST_LIMITS,
             f"this machine cannot open another connection: {error.strerror}",

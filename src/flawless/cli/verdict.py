@@ -9,7 +9,7 @@ from typing import Any, Final
 from flawless.cli import document
 from flawless.cli.options import Common
 from flawless.cli.page import Line, Span, line, result, table, wrapped
-from flawless.core.pasting import flags_of, pasted
+from flawless.deploy.report_text import incident_command
 
 _WIDEST: Final = 120
 _LABEL: Final = 10
@@ -44,8 +44,7 @@ def to_lines(report: Mapping[str, Any], path: str, address: str, width: int) -> 
         yield from _stopped(report["stopped"], width)
     yield from _database(report, width)
     if report["incident_id"]:
-        shown = pasted(f"flawless incidents show {report['incident_id']}", flags_of(None, report["environment"]))
-        yield from _labelled("incident", shown, width)
+        yield from _labelled("incident", incident_command(report), width)
     yield from _labelled("report", _near(path), width)
     if address and report["services"] and report["result"] in {"success", "partial"}:
         yield ()

@@ -9,6 +9,9 @@ from flawless.core.errors import CommandFailed
 from flawless.core.reason import Reason
 
 _LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+CONNECTION_LIMITS: Final = _LIMITS | {errno.EADDRNOTAVAIL}
+"""Why this machine cannot open another connection; whom it would have been to has no part in it."""
+
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _RIGHTS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Iterator
 
 from flawless.core.check import Failed
+from flawless.core.fault import CONNECTION_LIMITS
 from flawless.core.plain import one_line
 from flawless.core.reason import Reason
 from flawless.database.address import MalformedUrl, Target
@@ -61,7 +62,7 @@ TELLING_WORDS = (
 VAGUE_STATES = frozenset({"08P01", "28000", "XX000"})
 
 BY_ERRNO = {
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL), Reason.HOST_LIMITS),
+    **dict.fromkeys(CONNECTION_LIMITS, Reason.HOST_LIMITS),
     **dict.fromkeys((errno.ECONNREFUSED, errno.ENOENT), Reason.DB_REFUSED),
     **dict.fromkeys((errno.EPERM, errno.EACCES), Reason.DB_PERMISSION),
     **dict.fromkeys((errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN), Reason.DB_LOST),

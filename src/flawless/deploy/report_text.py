@@ -188,9 +188,13 @@ def _versions(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrapped(f"flawless {versions['flawless']}, python {versions['python']}, {versions['os']}{commit}", "")
 
 
+def incident_command(report: Mapping[str, Any]) -> str:
+    """The command that shows the report's incident."""
+    return pasted(f"flawless incidents show {report['incident_id']}", flags_of(None, report["environment"]))
+
+
 def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:
-    story = f"the whole story: flawless incidents show {report['incident_id']}"
-    incident = [pasted(story, flags_of(None, report["environment"]))] if report["incident_id"] else []
+    incident = [f"the whole story: {incident_command(report)}"] if report["incident_id"] else []
     failure, rollback = report["failure"], report["rollback"]
     steps = [
         *(failure["next_steps"] if failure else _partly(report["phases"])),

@@ -1,4 +1,4 @@
-"""Where the manifest is, and the overlay of an environment. Cheap to import: nothing is parsed here."""
+"""Where the manifest is, the overlay of an environment, and the state. Cheap to import: nothing is parsed here."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def find_overlay(manifest: Path, environment: str) -> Path:
     steps = [f"choose one that exists: {', '.join(known)}" if known else f"write {manifest.stem}.<name>.toml first"]
     found = f"no {manifest.stem}.{environment}.toml beside it; {_listed(known)}"
     raise _missing(f"environment {environment}", found, f"did you mean {close[0]}?" if close else "", steps)
+
+
+def state_of(root: Path, environment: str | None) -> Path:
+    """Where the state of a stack is kept; that of an environment below that of the project."""
+    state = root / ".flawless"
+    return state / "environments" / environment if environment else state
 
 
 def environments_of(manifest: Path) -> list[str]:

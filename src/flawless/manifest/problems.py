@@ -138,7 +138,7 @@ def _unknown_key(keys: Keys, location: Location, source: Source) -> Problem:
 
 def _unknown_word(keys: Keys, location: Location, source: Source) -> Problem:
     field = field_at(location)
-    words = [str(word) for word in words_of(field.annotation)] if field else []
+    words = words_of(field.annotation) if field else []
     value = look_up(source.data, keys)
     suggestion = _close(value, words, 'did you mean "{}"?') if isinstance(value, str) else ""
     return source.problem(keys, source.describe(keys, location), f"one of {', '.join(words)}", suggestion)

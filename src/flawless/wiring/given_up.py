@@ -5,7 +5,7 @@ Nobody watches keepers, so whoever comes next looks at their records.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -25,13 +25,13 @@ LINES: Final = 10
 """Of what the service printed last, as evidence."""
 
 
-def tell(stack: Stack) -> None:
-    """Opens an incident for each giving-up that nobody was told of. The caller holds the deploy lock.
+def tell(stack: Stack, found: Iterable[GivenUp]) -> None:
+    """Opens an incident for each of these, of which nobody was told. The caller holds the deploy lock.
 
     What a full disk keeps from being written is told by the command after this one.
     """
     with suppress(OSError):
-        for one in given_up.untold(stack.state):
+        for one in found:
             given_up.note(stack.state, one, str(_opened(stack, one)))
 
 

@@ -25,7 +25,7 @@ from flawless.core.pasting import flags_of
 from flawless.core.service import TUNNEL
 from flawless.deploy.steps.precheck import Artefact
 from flawless.manifest.environment import tool_environment
-from flawless.manifest.location import find_overlay
+from flawless.manifest.location import find_overlay, state_of
 from flawless.wiring.logs import service_logs_of
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _neighbour(stack: Stack, environment: str | None, name: str) -> Neighbour:
 
 def _run_folders(stack: Stack) -> Iterator[tuple[str | None, Path]]:
     """Those of all services of all other environments, as far as they are there."""
-    state = stack.manifest.root / ".flawless"
+    state = state_of(stack.manifest.root, None)
     states = {None: state} | {path.name: path for path in sorted((state / "environments").glob("*"))}
     for environment, folder in states.items():
         if folder != stack.state:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flawless.adapters import given_up
 from flawless.adapters.archive import Archive
 from flawless.core.errors import FlawlessError
-from flawless.manifest.location import find_manifest
+from flawless.manifest.location import find_manifest, state_of
 
 if TYPE_CHECKING:
     from flawless.core.event import Stream
@@ -26,7 +26,7 @@ def settle_when_free(config: Path | None, environment: str | None, *, looks_at_s
     """
     with suppress(FlawlessError, OSError):
         root = find_manifest(Path.cwd(), config).parent
-        state = _state(root, environment)
+        state = state_of(root, environment)
         if killed_run(Archive(state, root / "logs", "")) or (looks_at_services and given_up.untold(state)):
             _settle(config, environment)
 
@@ -38,10 +38,10 @@ def settle(stack: Stack) -> list[Path]:
     from flawless.deploy.journal import Journal, is_ended
 
     stack.archive.sweep()
-    if given_up.untold(stack.state):
+    if found := given_up.untold(stack.state):
         from flawless.wiring.given_up import tell
 
-        tell(stack)
+        tell(stack, found)
     if all(is_ended(path.read_bytes()) for path in stack.archive.journals()):
         return []
     from flawless.deploy.deployment import settle_killed  # only now: most often there is nothing to settle
@@ -60,11 +60,6 @@ def killed_run(archive: Archive) -> str | None:
     if newest is None or not whole or b'"event":"run.ended"' in whole[-1]:
         return None
     return newest.stem
-
-
-def _state(root: Path, environment: str | None) -> Path:
-    state = root / ".flawless"
-    return state / "environments" / environment if environment else state
 
 
 def _settle(config: Path | None, environment: str | None) -> None:

@@ -16,7 +16,8 @@ from flawless.core.event import Reader, Stream
 from flawless.core.pasting import flags_of, with_flags
 from flawless.core.secret import Secret
 from flawless.manifest import Manifest, load
-from flawless.manifest.location import NAME
+from flawless.manifest.location import NAME, state_of
+from flawless.manifest.tunnel import declared
 
 if TYPE_CHECKING:
     from flawless.adapters.archive import Archive
@@ -61,7 +62,8 @@ class Stack:
         """The address that people open: as the manifest says, else that of the tunnel or of the first public check."""
         settings = self.manifest.settings
         asked = next((one.url for one in settings.public.checks), "") if settings.public is not None else ""
-        carried = settings.tunnel.hostname if settings.tunnel is not None else ""
+        tunnel = declared(settings)
+        carried = tunnel.hostname if tunnel is not None else ""
         return settings.base_url or (f"https://{carried}" if carried else asked)
 
     @cached_property
@@ -73,8 +75,7 @@ class Stack:
     @cached_property
     def state(self) -> Path:
         """Where the state is kept. An environment has its own, so that two of them can run beside one another."""
-        state = self.manifest.root / ".flawless"
-        return state / "environments" / self.manifest.environment if self.manifest.environment else state
+        return state_of(self.manifest.root, self.manifest.environment)
 
     @cached_property
     def logs(self) -> Path:
@@ -172,8 +173,9 @@ class Stack:
 
     def leaving(self) -> dict[str, KeptService]:
         """Services that still have a process of ours and are no longer in the manifest."""
-        folder = self.state / "run"
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        from flawless.adapters.given_up import services
+
+        names = services(self.state)
         found = {name: (keeper := self.keeper(name), keeper.recorded()) for name in names if name not in self.keepers}
         return {
             name: keeper for name, (keeper, known) in found.items() if known and (known.keeper_pid or known.is_alive)

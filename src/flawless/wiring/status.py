@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flawless.adapters import desired, tunnel_record
+from flawless.adapters import desired, given_up, tunnel_record
 from flawless.adapters.archive import Archive
 from flawless.adapters.keeper.record import FILE
 from flawless.adapters.ownership import ensure_readable
@@ -22,7 +22,7 @@ from flawless.adapters.tunnel_record import TunnelRecord
 from flawless.core.clock import from_stamp
 from flawless.core.service import TUNNEL, Running, ServiceState
 from flawless.manifest.document import read_document
-from flawless.manifest.location import find_manifest, find_overlay
+from flawless.manifest.location import find_manifest, find_overlay, state_of
 from flawless.wiring.logs import service_logs_of
 from flawless.wiring.settling import killed_run
 
@@ -54,8 +54,7 @@ class Outline:
 
     @property
     def state(self) -> Path:
-        state = self.root / ".flawless"
-        return state / "environments" / self.environment if self.environment else state
+        return state_of(self.root, self.environment)
 
     @property
     def service_logs(self) -> Path:
@@ -230,8 +229,7 @@ def _seen(outline: Outline, name: str, role: str | None, wanted: set[str]) -> Se
 
 def _leaving(outline: Outline) -> list[Seen]:
     """Services that still have a process of ours and are no longer in the manifest."""
-    folder = outline.state / "run"
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = given_up.services(outline.state)
     seen = [_seen(outline, name, None, set()) for name in names if name not in outline.roles]
     return [one for one in seen if one.is_up]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +20,7 @@ from flawless.checks.routing import Routed, View, observed
 from flawless.checks.tunnel.config import Tunnel as Declared
 from flawless.checks.tunnel.config import declared, origins_of
 from flawless.checks.tunnel.observations import observe
-from flawless.checks.tunnel.reading import World
+from flawless.checks.tunnel.reading import World, counted
 from flawless.core.check import Passed, Skipped
 from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 LOCALLY: Final = 2.0
 """Seconds that a metrics port, and the local origin, are given for one answer."""
-
-_HANDED: Final = re.compile(rb"^cloudflared_tunnel_total_requests(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
 
 
 @dataclass
@@ -209,8 +206,7 @@ class TunnelOf:
             answer = await self.stack.http.ask("GET", f"http://{self._metrics}/metrics", limit=LOCALLY)
         except (OSError, ValueError):
             return None
-        found = _HANDED.findall(answer.body)
-        return sum(map(float, found)) if found else None
+        return counted(answer, "cloudflared_tunnel_total_requests")
 
     def _program(self) -> Path:
         return Path(Services(self.stack).command(TUNNEL)[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from flawless.core.errors import CommandFailed, UsageError
 from flawless.core.gate import Patience, gate
 from flawless.core.reason import Reason
 from flawless.core.service import TUNNEL
-from flawless.core.tunnel import Process
+from flawless.core.tunnel import Local, Process
 from flawless.recovery import Recovery, Refused, Restarted
 from flawless.wiring.stack import Stack
 from flawless.wiring.tunnel import LOCALLY, TunnelOf
@@ -114,14 +114,16 @@ class _Carrier:
     routed: Routed
     name: str = TUNNEL
     after: Finding | None = None
+    _seen: Local | None = field(default=None, init=False)
 
     async def incarnation(self) -> str | None:
-        return await self.tunnel.incarnation()
+        self._seen = await self.tunnel.local(2 * LOCALLY)
+        return self.tunnel.identify(self._seen.pid)
 
     async def restart(self) -> None:
         """Raises CommandFailed, also where nothing runs that could be restarted."""
-        local = await self.tunnel.local(2 * LOCALLY)
-        match local.process.state:
+        assert self._seen is not None  # `recovery` has looked under the lock
+        match self._seen.process.state:
             case Process.OURS:
                 await self.tunnel.stack.keepers[TUNNEL].restart()
             case Process.FOREIGN:

@@ -19,11 +19,11 @@ from flawless.adapters.http import LocalHttp
 from flawless.adapters.sockets import SystemSockets
 from flawless.checks.tunnel.config import Tunnel
 from flawless.checks.tunnel.observations import observe
-from flawless.checks.tunnel.reading import SocketReader, World
+from flawless.checks.tunnel.reading import World
 from flawless.core.check import Failed, Passed, Skipped
 from flawless.core.connector import Connector
 from flawless.core.errors import CommandFailed
-from flawless.core.port import Listener
+from flawless.core.port import Listener, Sockets
 from flawless.core.reason import Reason
 from flawless.core.tunnel import (
     Configuration,
@@ -76,7 +76,7 @@ class Stack:
         self.port = free_port()
         self.config = folder / "config.yml"
         self.log: Sequence[str] = ()
-        self.sockets: SocketReader = SystemSockets()
+        self.sockets: Sockets = SystemSockets()
         self.write(f"http://127.0.0.1:{self.port}")
         (folder / f"{TUNNEL}.json").write_text(json.dumps({"TunnelID": TUNNEL}))
 

@@ -65,8 +65,7 @@ class Cluster:
     async def create(self, password: Secret) -> None:
         """Initialise beside, then rename: a cluster that stands at its place is complete."""
         require_passwd_entry()
-        room = self.home / f".init-{uuid.uuid4().hex}"
-        room.mkdir(mode=0o700)
+        room = _new_room(self.home)
         try:
             secret = room / "password"
             secret.touch(mode=0o600)
@@ -168,9 +167,13 @@ async def clear_unfinished(home: Path) -> None:
 
 def set_aside(data: Path) -> None:
     """From here on nobody opens the cluster: it counts as unfinished."""
-    room = data.parent / f".init-{uuid.uuid4().hex}"
+    data.rename(_new_room(data.parent) / "data")
+
+
+def _new_room(home: Path) -> Path:
+    room = home / f".init-{uuid.uuid4().hex}"
     room.mkdir(mode=0o700)
-    data.rename(room / "data")
+    return room
 
 
 def rooms_in(home: Path) -> list[Path]:

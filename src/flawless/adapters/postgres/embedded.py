@@ -194,12 +194,12 @@ class EmbeddedPostgres:
         """Where the clusters of this project are: where they were, else where they belong."""
         if state is not None:
             return state.data.parent
-        if os.geteuid() != 0 or any(self._folder.glob("*/PG_VERSION")):
+        if os.geteuid() != 0 or place.clusters_in(self._folder):
             return self._folder
         return place.home_of(self._folder, self._system_folder)
 
     def _existing_data(self, home: Path) -> Path:
-        return next((path.parent for path in home.glob("*/PG_VERSION")), home / "none")
+        return next(iter(place.clusters_in(home)), home / "none")
 
     def _postmaster(self) -> Postmaster | None:
         """The server as the state knows it, or, when the state is lost, as the data directory does."""

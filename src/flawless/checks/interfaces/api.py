@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from flawless.core.answer import Answer, Http
 from flawless.core.check import Failed
 from flawless.core.clock import Clock
+from flawless.core.fault import CONNECTION_LIMITS
 from flawless.core.plain import printable
 from flawless.core.reason import Reason
 from flawless.core.secret import Secret
@@ -26,7 +27,6 @@ from flawless.core.secret import Secret
 PAUSE: Final = 0.25
 """Seconds before the one further question, where the interface names no time itself."""
 
-_OUR_OWN_WANT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENOBUFS}
 _SENDABLE: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
 _WORD: Final = re.compile(r"[a-z][a-z_]{1,60}")
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{6,80}")
@@ -254,7 +254,7 @@ class Api:
     def _lost(self, path: str, error: OSError) -> Failed:
         name = errno.errorcode.get(error.errno or 0, "")
         said = f"{name}{': ' if name else ''}{printable(error.strerror or str(error))}"
-        if error.errno in _OUR_OWN_WANT:
+        if error.errno in CONNECTION_LIMITS:
             cause = f"this machine cannot open another connection: {said}"
             return self.failed(
                 Reason.HOST_LIMITS, cause, (f"while asking {self.host}",), ("raise the limit: ulimit -n 4096",)

@@ -52,12 +52,14 @@ class CloudflareAcceptsToken:
         if isinstance(found, Failed) and found.reason in _UNSEEN and self.account:
             # A token that belongs to an account is unknown to the first address.
             found = await self.api.get(f"/client/v4/accounts/{quote(self.account, safe='')}/tokens/verify", until)
+        if isinstance(found, Failed):
+            return found
         token = _result(self.api, found)
         if isinstance(token, Failed):
             return token
         if not isinstance(token, dict) or not isinstance(token.get("status"), str):
-            return self.api.unexpected(_path(found), "a success that tells no status of the token")
-        return self._judged(_path(found), token)
+            return self.api.unexpected(found.path, "a success that tells no status of the token")
+        return self._judged(found.path, token)
 
     def _judged(self, path: str, token: Mapping[str, Any]) -> Outcome:
         status = printable(token["status"])[:20]
@@ -214,10 +216,6 @@ def _result(api: Api, found: Document | Failed) -> Any:
     if found.status != 200 or found.body.get("success") is not True:
         return api.unexpected(found.path, f"status {found.status} and no success")
     return found.body.get("result")
-
-
-def _path(found: Document | Failed) -> str:
-    return found.path if isinstance(found, Document) else ""
 
 
 def _unless_unseen(failed: Failed, what: str) -> Outcome:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from flawless.checks.environment import Address, address_of_users
+from flawless.checks.environment import address_of_users, told_address
 from flawless.checks.form import WEBHOOK_SECRET
 from flawless.checks.interfaces.api import Api, Provider
 from flawless.checks.interfaces.cloudflare import (
@@ -24,6 +24,7 @@ from flawless.core.reason import Reason
 from flawless.core.secret import Secret
 from flawless.core.settings import CloudflareSettings, ExternalInterface, OpenAISettings, StripeSettings
 from flawless.manifest import Manifest
+from flawless.manifest.tunnel import declared as declared_tunnel
 from flawless.manifest.tunnel import hostname
 
 REFUSALS: Final = {Reason.API_UNAUTHORIZED, Reason.API_FORBIDDEN, Reason.API_KEY_MODE, Reason.ENV_BLANK}
@@ -44,9 +45,7 @@ class Interface:
         """An outage does not take back a good release, unless the manifest is strict about it."""
         failure = finding.failure
         tolerated = failure is not None and failure.reason not in REFUSALS and not self.strict
-        return Finding(
-            finding.id, finding.claim, finding.outcome, finding.latency, finding.optional, tolerated=tolerated
-        )
+        return replace(finding, tolerated=tolerated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,5 @@ def _blank(provider: Provider, manifest: Manifest) -> Failed:
 def _public_address(manifest: Manifest) -> str:
     """The address others reach the stack at; empty where they cannot."""
     settings = manifest.settings
-    if settings.tunnel is not None and settings.tunnel.hostname:
-        return f"https://{settings.tunnel.hostname}"
-    address = Address.of(settings.base_url, manifest.environment)
-    return "" if address is None or address.is_local else settings.base_url.strip()
+    tunnel = declared_tunnel(settings)
+    return f"https://{tunnel.hostname}" if tunnel is not None and tunnel.hostname else told_address(settings)

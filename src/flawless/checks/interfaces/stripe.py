@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flawless.checks.environment import Address, is_misplaced
+from flawless.checks.environment import Address, is_misplaced, mode_of
 from flawless.checks.interfaces.api import Api, Document, Provider
 from flawless.core.check import Concern, Failed, Outcome, Passed, Skipped
 from flawless.core.reason import Reason
@@ -63,8 +63,7 @@ class StripeAcceptsKey:
         """What Stripe says of it, else how the key begins."""
         if isinstance(body.get("livemode"), bool):
             return "live" if body["livemode"] else "test"
-        begins = re.match(r"[sr]k_(test|live)_", self.api.key.reveal())
-        return begins[1] if begins else ""
+        return mode_of(self.api.key.reveal())
 
     def _seen(self, body: Mapping[str, Any], mode: str) -> Iterator[str]:
         account = body.get("id")

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from flawless.checks.answer import Wanted
-from flawless.checks.environment import Address
+from flawless.checks.environment import told_address
 from flawless.checks.public.name import NameKnown
 from flawless.checks.public.reachable import SAMPLED, PublicReachable, Taken
 from flawless.checks.public.sample import LEAST, Weight
@@ -250,13 +250,7 @@ def asked_of(settings: Settings) -> PublicSettings | None:
     public = settings.public or PublicSettings()
     required = {urlsplit(one.url).hostname for one in public.checks if not one.optional}
     carried = f"https://{hostname(settings)}/" if tunnel is not None and hostname(settings) else ""
-    missing = {urlsplit(one).hostname: one for one in (carried, _told(settings)) if one}
+    missing = {urlsplit(one).hostname: one for one in (carried, told_address(settings)) if one}
     further = [PublicCheck(url=address) for host, address in missing.items() if host not in required]
     checks = (*further, *public.checks)
     return public.model_copy(update={"checks": checks}) if checks else None
-
-
-def _told(settings: Settings) -> str:
-    """The address that people are told, where it is one that others can reach."""
-    address = Address.of(settings.base_url, None)
-    return settings.base_url.strip() if address is not None and not address.is_local else ""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from flawless.checks.tunnel.ingress import Rule, complaints, first_match, rules_of
 from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.connector import Connector, tunnel_of_token
+from flawless.core.port import WILDCARDS
 from flawless.core.reason import Reason
 from flawless.core.secret import Secret
 from flawless.core.settings import Role
@@ -47,7 +48,7 @@ class Tunnel:
     def origin(self) -> str:
         """The service as a rule names it."""
         host, port = self.origins[0] if self.origins else ("127.0.0.1", 0)
-        local = "127.0.0.1" if host in {"0.0.0.0", "::", "localhost"} else host  # noqa: S104 - compared with, not bound to
+        local = "127.0.0.1" if host in {"localhost", *WILDCARDS} else host
         place = f"[{local}]" if ":" in local else local
         return f"http://{place}:{port or 'PORT'}"
 
@@ -145,8 +146,10 @@ def _parsed(data: bytes) -> tuple[Any, dict[str, int]]:
 
     try:
         text = data.decode("utf-8")
-        root = yaml.compose(text, yaml.SafeLoader)
-        return yaml.safe_load(text), _lines(root)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        lines = _lines(root)  # first: what is built from the nodes rewrites them
+        return (None if root is None else loader.construct_document(root)), lines
     except UnicodeDecodeError as error:
         raise Unusable("it is not UTF-8", data[: error.start].count(b"\n") + 1) from None
     except yaml.MarkedYAMLError as error:
@@ -192,9 +195,9 @@ def look(tunnel: Tunnel) -> Ready | Failed:
     return found
 
 
-def expected(tunnel: Tunnel) -> str:
-    """The id of the tunnel that should carry the public name; empty where nothing says."""
-    found = look(tunnel)
+def expected(tunnel: Tunnel, found: Ready | Failed | None = None) -> str:
+    """The id of the tunnel that should carry the public name; empty where nothing says. `found`: by `look`."""
+    found = found or look(tunnel)
     known = found.tunnel if isinstance(found, Ready) else ""
     return known if _is_id(known) else tunnel.tunnel
 

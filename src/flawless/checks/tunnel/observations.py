@@ -26,10 +26,11 @@ async def observe(tunnel: Tunnel, world: World, limit: float) -> Local:
     """All that this machine knows of the tunnel, within `limit` seconds: two rounds of questions, each in parallel."""
     each = min(PATIENCE, limit / 2)
     ours = await world.ours()
-    wanted = await asyncio.to_thread(expected, tunnel)
+    usable = await asyncio.to_thread(look, tunnel)
+    wanted = expected(tunnel, usable)
     found = await asyncio.to_thread(world.connectors, ours)
     readings = await asyncio.gather(*(read(one, world, one.pid in ours, each) for one in found))
-    configuration = await asyncio.to_thread(_configuration, tunnel, world)
+    configuration = await asyncio.to_thread(_configuration, usable, world)
     concerned = [one for one in readings if _concerns(one, tunnel, wanted)]
     others = [one for one in readings if one not in concerned]
     if not concerned:
@@ -86,14 +87,13 @@ def _concerns(reading: Reading, tunnel: Tunnel, wanted: str) -> bool:
 # --- configuration, process, metrics ---------------------------------------------------------------------------------
 
 
-def _configuration(tunnel: Tunnel, world: World) -> Seen[Configuration]:
+def _configuration(found: Ready | Failed, world: World) -> Seen[Configuration]:
     try:
         program = world.program()
     except CommandFailed as error:
         steps = error.next_steps or ("install cloudflared",)
         missing = Failed(Reason.TOOL_MISSING, error.cause, error.evidence or (error.cause,), steps)
         return Seen(Configuration.NO_PROGRAM, missing)
-    found = look(tunnel)
     if isinstance(found, Ready):
         return Seen(Configuration.READY, Passed((*found.evidence, f"program: {program}")))
     is_missing = found.reason is Reason.TUNNEL_CONFIG_MISSING

@@ -10,13 +10,13 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from flawless.checks.tunnel.config import ConfigFile, file_of
 from flawless.checks.tunnel.ingress import Place, Rule, rules_of
 from flawless.core.answer import Answer, Http
 from flawless.core.connector import Connector
-from flawless.core.port import Listener
+from flawless.core.port import Listener, Sockets
 
 PATIENCE: Final = 2.0
 """Seconds for which one answer of a metrics port is waited for; a healthy one takes milliseconds."""
@@ -37,16 +37,6 @@ _NO_TUNNEL: Final = "00000000-0000-0000-0000-000000000000"
 Answers = Mapping[str, Answer | Exception]
 
 
-class SocketReader(Protocol):
-    """The machine's listening sockets, as far as a tunnel is concerned."""
-
-    def listeners(self, port: int, likely: Collection[int] = ()) -> Sequence[Listener]:
-        """Who listens on this port, on whichever address."""
-
-    def ports_of(self, pids: Collection[int]) -> Sequence[Listener]:
-        """Where these processes listen."""
-
-
 @dataclass(frozen=True, slots=True)
 class World:
     """What the observations need of the world.
@@ -58,10 +48,17 @@ class World:
 
     connectors: Callable[[Collection[int]], Sequence[Connector]]
     ours: Callable[[], Awaitable[frozenset[int]]]
-    sockets: SocketReader
+    sockets: Sockets
     http: Http
     program: Callable[[], Path]
     log: Callable[[], Sequence[str]] = tuple
+
+
+def counted(answer: Answer, metric: str) -> float | None:
+    """A metric, summed over its labels; None where it is not told."""
+    text = answer.body.decode("utf-8", "replace")
+    values = re.findall(rf"^{re.escape(metric)}(?:\{{[^}}]*\}})? ([0-9.eE+]+)$", text, re.MULTILINE)
+    return sum(map(float, values)) if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +90,7 @@ class Reading:
     def count(self, metric: str) -> float:
         """A metric, summed over its labels; 0 where it is not told."""
         answer = self.answers.get("/metrics")
-        text = answer.body.decode("utf-8", "replace") if isinstance(answer, Answer) else ""
-        values = re.findall(rf"^{re.escape(metric)}(?:\{{[^}}]*\}})? ([0-9.eE+]+)$", text, re.MULTILINE)
-        return sum(float(value) for value in values)
+        return (counted(answer, metric) if isinstance(answer, Answer) else None) or 0.0
 
     @property
     def tunnel(self) -> str:

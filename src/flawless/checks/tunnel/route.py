@@ -11,16 +11,17 @@ from typing import Final
 
 from flawless.checks.tunnel.config import ConfigFile, Tunnel, no_rule
 from flawless.checks.tunnel.ingress import Place, Rule, first_match
-from flawless.checks.tunnel.reading import Reading, SocketReader
+from flawless.checks.tunnel.reading import Reading
 from flawless.core.answer import Http
 from flawless.core.check import Failed, Passed, Skipped
+from flawless.core.port import WILDCARDS, Sockets
 from flawless.core.reason import Reason
 from flawless.core.tunnel import File, Origin, Route, Seen
 
 _WRITTEN: Final = 0.1
 """Seconds after a start within which a file was still there to be read."""
 
-_LOCALHOST: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+_LOCALHOST: Final = frozenset({"localhost", "127.0.0.1", "::1"}) | WILDCARDS
 
 
 def file_seen(subject: Reading) -> Seen[File]:
@@ -53,7 +54,7 @@ def met(subject: Reading, tunnel: Tunnel) -> Rule | None:
     return next((one for one in written if rule and str(one) == str(rule)), rule)
 
 
-def route_seen(subject: Reading, tunnel: Tunnel, rule: Rule | None, sockets: SocketReader) -> Seen[Route]:
+def route_seen(subject: Reading, tunnel: Tunnel, rule: Rule | None, sockets: Sockets) -> Seen[Route]:
     if subject.rules is None:
         return Seen(Route.UNKNOWN, Skipped("it does not say which rules it runs with"))
     if subject.connector.by_token and not subject.is_remote:
@@ -87,10 +88,10 @@ def _is_same(place: Place, host: str, port: int) -> bool:
         return False
     both_local = place.host in _LOCALHOST and host in _LOCALHOST
     # A service on the wildcard is reached by every address of this machine, and by its name.
-    return both_local or place.host == host or host in {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound to
+    return both_local or place.host == host or host in WILDCARDS
 
 
-def _refused_family(place: Place, sockets: SocketReader) -> str | None:
+def _refused_family(place: Place, sockets: Sockets) -> str | None:
     """Why a connection to this address is refused although the service is there: it listens on IPv4 alone."""
     if place.host not in {"localhost", "::1"}:
         return None

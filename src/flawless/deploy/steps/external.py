@@ -127,12 +127,9 @@ class VerifyInterfaces:
         for part in parts:
             run.record(part)
         outcome = await self.interfaces.verify(run)
-        unasked = [
-            (one.id, one.outcome.because)
-            for one in (*self.interfaces.findings(), *parts)
-            if isinstance(one.outcome, Skipped)
-        ]
-        if len(unasked) < len(parts) + len(self.interfaces.findings()):
+        findings = [*self.interfaces.findings(), *parts]
+        unasked = [(one.id, one.outcome.because) for one in findings if isinstance(one.outcome, Skipped)]
+        if len(unasked) < len(findings):
             return outcome
         return Skipped("; ".join(f"{id_}: {because}" for id_, because in unasked) or NOT_DECLARED)
 
