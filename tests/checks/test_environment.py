@@ -265,6 +265,13 @@ async def test_a_public_name_in_front(tmp_path: Path, front: str) -> None:
     assert await codes(manifest_in(tmp_path, text, env=f"STRIPE_SECRET_KEY={LIVE}\n")) == set()
 
 
+async def test_a_tunnel_that_is_switched_off_is_no_public_name(tmp_path: Path) -> None:
+    """An overlay's provider = "none" leaves the hostname there, and nobody is reached by it."""
+    off = '[tunnel]\nprovider = "none"\nhostname = "shop.org"\n'
+    text = 'base_url = "http://127.0.0.1:3000"\n' + require("STRIPE_SECRET_KEY") + off
+    assert await codes(manifest_in(tmp_path, text, env=f"STRIPE_SECRET_KEY={LIVE}\n")) == {Reason.API_KEY_MODE}
+
+
 async def test_which_place_won_is_said(tmp_path: Path) -> None:
     """A variable that another place overrides is a warning with both places, never with a value."""
     manifest = manifest_in(tmp_path, require("A_KEY"), env="A_KEY=fromfile12345\n", environ={"A_KEY": "process12345"})

@@ -128,6 +128,8 @@ async def test_where_no_event_is_expected_nobody_asks_for_endpoints(tmp_path: Pa
             assert list(checks(of(tmp_path, text, http))) == ["external.stripe"]
         text = 'base_url = "http://localhost:1"\n[tunnel]\nhostname = "shop.example.org"\n'
         [check] = of(tmp_path, text + table("stripe", far_end, WEBHOOK), http).asked[0].further
+        switched_off = text + 'provider = "none"\n' + table("stripe", far_end, WEBHOOK)
+        assert list(checks(of(tmp_path, switched_off, http))) == ["external.stripe"]
     assert isinstance(check, StripeSendsEvents)
     assert check.address == "https://shop.example.org"
 
