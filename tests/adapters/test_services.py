@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from flawless.core.errors import CommandFailed
 from flawless.core.secret import Secret
 from flawless.core.service import Exit, Launch, Running, ServiceState
 from support.eventually import eventually
-from support.keepers import nursery_in
+from support.keepers import PATIENCE, nursery_in
 
 pytestmark = pytest.mark.anyio
 LIVES = "import time; print('up', flush=True); time.sleep(600)"
@@ -285,3 +286,24 @@ async def test_a_keeper_that_is_not_needed_is_dismissed(service: KeptService) ->
     service.dismiss()
     assert children() == before
     assert await service.look() is None
+
+
+async def test_a_crash_that_is_answered_at_once_is_waited_for(service: KeptService, folder: Path) -> None:
+    """What is there is the next process; of a longer pause, and where no keeper lives, it is told as it is."""
+    assert await service.settled(1.0) is None
+    before = pid_of(await service.start(launch(folder)))
+    await service.commit()
+    os.kill(before, signal.SIGKILL)
+    await gone(before)
+    after = await service.settled(PATIENCE)
+    assert pid_of(after) != before
+
+    await service.stop()
+    slow = replace(launch(folder), delays=(60.0,))
+    before = pid_of(await service.start(slow))
+    await service.commit()
+    os.kill(before, signal.SIGKILL)
+    await gone(before)
+    pausing = await service.settled(0.05)
+    assert pausing is not None
+    assert (pausing.state, pausing.pid) == (ServiceState.BACKOFF, None)

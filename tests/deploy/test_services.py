@@ -199,6 +199,18 @@ async def test_an_orphan_of_other_code_is_replaced_with_a_way_back(stage: Stage)
     assert stage.run.undo.pending() == ["api is stopped, as before this deploy"]
 
 
+@pytest.mark.parametrize(
+    ("code", "orders"), [("1", ["adopt api"]), ("old", ["start api"])], ids=["the same", "from other code"]
+)
+async def test_one_that_its_keeper_has_started_since_the_plan_was_made(
+    stage: Stage, code: str, orders: list[str]
+) -> None:
+    """It had crashed when the plan was made: a second start of the same would end what is well."""
+    stage.add("api", ChangeAction.START).now = up("api", fingerprint={"code": code})
+    assert await brought_up(stage) == Passed()
+    assert stage.orders == orders
+
+
 async def test_the_end_of_a_process_ends_its_gate_at_once(stage: Stage) -> None:
     """Not at the deadline; its last words are kept for the report."""
     stage.add("api", answer=unhealthy).dies = 3.0

@@ -48,14 +48,15 @@ SECRETIVE = Failed(Reason.PUBLIC_UNREACHABLE, "seen so", ("evidence",), ("look",
 
 @dataclass
 class World:
-    """What is seen at each second. `seen`: states that differ from those of a tunnel that routes."""
+    """What is seen at each second. `states`: those that differ from those of a tunnel that routes."""
 
     stage: Stage
-    seen: Callable[[float], Mapping[str, Any]]
+    states: Callable[[float], Mapping[str, Any]]
     foreigner: str | None = None
     command: CommandFailed | None = None
     has_tunnel: bool = True
     name: str = "tunnel"
+    seen: str | None = None
 
     def __post_init__(self) -> None:
         self.ledger = FakeLedger(self.stage)
@@ -67,8 +68,9 @@ class World:
 
     async def look(self, limit: float) -> View:
         seen: dict[str, Any] = {
-            name: Seen(state, _outcome(name, state)) for name, state in {**GOOD, **self.seen(self.now)}.items()
+            name: Seen(state, _outcome(name, state)) for name, state in {**GOOD, **self.states(self.now)}.items()
         }
+        self.seen = f"pid {self.pid}"
         outside = Outside(seen.pop("name"), seen.pop("public"))
         finding = Finding("public.reachable:x", "it answers", Passed(), 0.0)
         return View(Local(**seen, pid=self.pid) if self.has_tunnel else None, outside, [finding])
@@ -77,10 +79,7 @@ class World:
         return self.foreigner
 
     async def incarnation(self) -> str | None:
-        return self.identify(self.pid)
-
-    def identify(self, pid: int | None) -> str | None:
-        return f"pid {pid}"
+        return f"pid {self.pid}"
 
     async def restart_foreign(self) -> None:
         if self.command is not None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from flawless.adapters.keeper.client import told_by_keeper
 from support.mutants import edited, failing_with
 from support.stacks import Stack, lives, until
 from support.verdicts import assert_failed, assert_gone
@@ -94,7 +95,10 @@ def test_one_that_had_been_ready_comes_back_at_once_and_alone(stack: Stack) -> N
     assert len([one for one in stack.processes() if "faulty_service" in " ".join(one.cmdline())]) == 1
 
 
-@pytest.mark.parametrize("adopted", [False, True], ids=["its own child", "adopted"])
+ITS_CHILD_OR_NOT = pytest.mark.parametrize("adopted", [False, True], ids=["its own child", "adopted"])
+
+
+@ITS_CHILD_OR_NOT
 def test_a_death_is_heard_and_not_looked_for(stack: Stack, *, adopted: bool) -> None:
     """A keeper with nothing to do waits without a limit; it answers a death all the same, as an event wakes it."""
     waits = stack.folder / "waits"
@@ -102,15 +106,49 @@ def test_a_death_is_heard_and_not_looked_for(stack: Stack, *, adopted: bool) -> 
         stack.backend()
         assert stack.deploy().exit_code == 0
         if adopted:
-            keeper = stack.keeper("backend")
-            psutil.Process(keeper).kill()
-            until(lambda: not lives(keeper), "the keeper is dead")
-            assert stack.deploy().exit_code == 0
+            _keep_anew(stack)
         until(lambda: waits.read_text().split()[-1] == "None", "the keeper waits without a limit")
         before = stack.pid("backend")
 
         psutil.Process(before).kill()
         until(lambda: stack.pid("backend") not in {None, before} and stack.is_served("backend"), "it came back")
+
+
+@ITS_CHILD_OR_NOT
+def test_no_answer_of_a_keeper_is_older_than_the_question(stack: Stack, *, adopted: bool) -> None:
+    """One that nothing tells of a death sees it when it is asked: nobody is told that a dead process lives."""
+    with (
+        edited(stack, "adapters/keeper/orders.py", ("signal.SIGCHLD: self.service.bury, ", "")),
+        edited(stack, "adapters/keeper/child.py", ("self._loop.watch(pidfd, ", "0 and self._loop.watch(pidfd, ")),
+    ):
+        stack.backend()
+        assert stack.deploy().exit_code == 0
+        if adopted:
+            _keep_anew(stack)
+        before = stack.pid("backend")
+
+        psutil.Process(before).kill()
+        until(lambda: not lives(before), "it is dead")
+
+        told = told_by_keeper(stack.folder / ".flawless/run/backend")
+        assert told is not None
+        assert (told.state, told.child) == ("backoff", None)
+        until(lambda: stack.pid("backend") not in {None, before}, "it is started again")
+
+
+def test_a_keeper_that_believes_itself_speaks_of_the_dead(stack: Stack) -> None:
+    """It answers what it knew before the question."""
+    sure = ("        self.service.bury()\n", "")
+    with failing_with(stack, "adapters/keeper/orders.py", sure, told="ready"):
+        test_no_answer_of_a_keeper_is_older_than_the_question(stack, adopted=False)
+
+
+def _keep_anew(stack: Stack) -> None:
+    """By a keeper that has adopted it."""
+    keeper = stack.keeper("backend")
+    psutil.Process(keeper).kill()
+    until(lambda: not lives(keeper), "the keeper is dead")
+    assert stack.deploy().exit_code == 0
 
 
 def _tells_its_waits(file: Path) -> tuple[tuple[str, str], ...]:

@@ -19,8 +19,9 @@ import pytest
 
 from flawless.adapters.keeper.tree import identity
 from support.edge import Edge, edge
+from support.mutants import edited, failing_with
 from support.racing import Racer, racing
-from support.stacks import LIMIT, ROOT, Stack, stack, until
+from support.stacks import LIMIT, ROOT, Stack, lives, stack, until
 from support.tunnels import declare
 
 __all__ = ["stack"]
@@ -30,6 +31,9 @@ ROUNDS_LAST = 20.0
 """Seconds within which a further round is begun."""
 
 BUDGET = 5
+
+SLOW = ("self.loop.after(delay, ", "self.loop.after(delay + 1.0, ")
+"""A keeper that takes a second more to start it again."""
 
 
 @pytest.fixture
@@ -66,24 +70,67 @@ def test_four_who_see_it_hang_make_one_restart(stack: Stack, public: Edge) -> No
         assert (starts(stack), len(charged(stack))) == (before[0] + 1, before[1])
 
 
-def test_a_keeper_that_has_started_it_again_is_let_be(stack: Stack, public: Edge) -> None:
-    """It is killed, and the keeper is there first: the others find another process than they saw, and leave it."""
+def test_a_keeper_that_starts_it_again_is_let_be(stack: Stack, public: Edge) -> None:
+    """It is killed, and its keeper is at it, however long that takes: the others wait for the new process, and leave
+    it.
+    """
+    with edited(stack, "adapters/keeper/service.py", SLOW):
+        assert stack.run("stop", "--all").exit_code == 0
+        assert stack.deploy().exit_code == 0  # with keepers that take their time
+        before = starts(stack)
+        with ExitStack() as resources:
+            racers = [resources.enter_context(racer(stack, "bare")) for _ in range(4)]
+            for number in range(1, 4):
+                said = raced_after_a_death(stack, racers)
+                assert all("had been restarted meanwhile" in one for one in said), " ".join(said)
+                until(partial(has_started, stack, before + number), "the new one has said that it starts")
+                assert len(charged(stack)) == number
+        assert starts(stack) == before + 3
+
+
+def test_a_deploy_beside_them_orders_no_restart_either(stack: Stack, public: Edge) -> None:
+    """It is killed while three and a deploy look: the deploy finds it running, or starts what does not run."""
     with ExitStack() as resources:
         racers = [resources.enter_context(racer(stack, mode)) for mode in ("bare", "bare", "bare", "deploy")]
-        for number in range(1, 4):
-            seen = incarnation(stack)
-            before = starts(stack)
-            psutil.Process(stack.pid("tunnel")).kill()
-            for one in racers:
-                one.send(seen)
-            said = [one.line() for one in racers]
-            assert not any("restarted tunnel" in one for one in said), said
-            until(partial(_started, stack, before + 1), "the keeper has started it again")
-            assert len(charged(stack)) == number
+        for _ in range(3):
+            said = raced_after_a_death(stack, racers)
+            assert all("had been restarted meanwhile" in one for one in said[:3]), said
+            assert said[3] == "Passed"
 
 
-def _started(stack: Stack, number: int) -> bool:
-    return starts(stack) == number
+def test_without_its_keepers_word_it_would_be_started_twice(stack: Stack, public: Edge) -> None:
+    """Who looks at the processes alone finds none in that moment, and orders a second start."""
+    alone = ("_told_apart(await self.stack.keepers[TUNNEL].settled(RESPAWN))", "None")
+    with failing_with(stack, "wiring/tunnel.py", alone, told="restarted tunnel"):
+        test_a_keeper_that_starts_it_again_is_let_be(stack, public)
+
+
+def test_one_that_its_keeper_has_given_up_is_started_by_a_person(stack: Stack, public: Edge) -> None:
+    """`tunnel restart` does not ask whether there is something to end."""
+    spend(stack)
+    killed(stack)
+    until(lambda: (stack.record("tunnel") or {})["state"] == "gave_up", "it gave up")
+
+    done = stack.run("tunnel", "restart")
+
+    assert done.exit_code == 0, done.output
+    assert stack.pid("tunnel") is not None
+
+
+def raced_after_a_death(stack: Stack, racers: list[Racer]) -> list[str]:
+    """One round: it is killed, and all racers see that. What they say."""
+    seen = incarnation(stack)
+    killed(stack)
+    for one in racers:
+        one.send(seen)
+    return [one.line() for one in racers]
+
+
+def killed(stack: Stack) -> None:
+    """It is dead when this returns."""
+    process = psutil.Process(stack.pid("tunnel"))
+    process.kill()
+    until(lambda: not lives(process.pid), "it is dead")
 
 
 def racer(stack: Stack, mode: str) -> AbstractContextManager[Racer]:
@@ -132,6 +179,10 @@ def incarnation(stack: Stack) -> str:
     return f"pid {process.pid}, started {process.start_time} ticks after boot {process.boot_id}"
 
 
+def has_started(stack: Stack, number: int) -> bool:
+    return starts(stack) >= number
+
+
 def starts(stack: Stack) -> int:
     """How often our cloudflared was started."""
     return stack.log("tunnel").count("Starting tunnel")
@@ -147,4 +198,5 @@ def spend(stack: Stack) -> None:
     """Uses up what is left of the budget."""
     stamps = charged(stack)
     path: Path = stack.folder / ".flawless/budget/tunnel.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"restarts": [*stamps, *[time.time()] * (BUDGET - len(stamps))]}))

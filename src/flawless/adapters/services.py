@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from flawless.adapters.keeper import record as records
 from flawless.adapters.keeper.client import Keeper as Client
 from flawless.adapters.keeper.client import Newcomer, told_by_keeper
 from flawless.adapters.keeper.output import FIFO
-from flawless.adapters.keeper.record import ExitKind, Record
+from flawless.adapters.keeper.record import ExitKind, Record, State
 from flawless.adapters.keeper.spec import KeeperSpec, LogRule, RestartRule
 from flawless.adapters.keeper.tree import ProcessId, is_alive, offspring, session_members, writers_to
 from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed
 from flawless.core.service import Exit, Launch, Running, ServiceState
+
+_PASSING: Final = frozenset({State.BACKOFF, State.STOPPING})
+"""There is no process, or not for long, and the keeper is about to start one or to leave."""
 
 
 class KeptService:
@@ -40,6 +45,22 @@ class KeptService:
     async def look(self) -> Running | None:
         client = await Client.connect(self._run_folder)
         return self._running(client.record, keeper_lives=True) if client else self.recorded()
+
+    async def settled(self, limit: float) -> Running | None:
+        """What is there once a process that is being ended, or started again, has been: after `limit` seconds as it is.
+
+        Raises CommandFailed.
+        """
+        client = await Client.connect(self._run_folder)
+        if client is None:
+            return self.recorded()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit), aclosing(client.watch()) as records:
+                async for record in records:
+                    has_died = record.child is not None and not is_alive(record.child)
+                    if record.state not in _PASSING and not has_died:
+                        break
+        return self._running(client.record, keeper_lives=True)
 
     def prepare(self) -> None:
         """Where no keeper lives one is started ahead: it is up when `start` has its first order. `dismiss` ends it."""

@@ -271,21 +271,24 @@ class Group:
 
     async def _kept(self, plan: Plan) -> Running | None:
         """What runs and is left as it is; None when there is nothing to keep, or no longer."""
-        if plan.change.action is not ChangeAction.KEEP:
+        name, action = plan.change.name, plan.change.action
+        if action not in {ChangeAction.KEEP, ChangeAction.START}:
             return None
-        name = plan.change.name
         running = await self.keepers[name].look()
         if running is None or not running.is_alive:
             return None
-        return running if running.keeper_pid is not None else await self._adopted(name, running)
+        is_known = action is ChangeAction.KEEP and running.keeper_pid is not None
+        return running if is_known else await self._adopted(name, running)
 
-    async def _adopted(self, name: str, orphan: Running) -> Running | None:
-        """Its keeper was killed: a new one takes over what runs from the same; what runs from another is replaced."""
+    async def _adopted(self, name: str, running: Running) -> Running | None:
+        """One whose keeper was killed, or that its keeper has started again since the plan was made: what runs from the
+        same is taken over, what runs from another is replaced.
+        """
         launch = await self.launch(name)
-        if dict(launch.fingerprint) != dict(orphan.fingerprint):
+        if dict(launch.fingerprint) != dict(running.fingerprint):
             return None
         adopted = await _unbroken(self.keepers[name].adopt(launch))
-        return adopted if adopted is not None and adopted.pid == orphan.pid else None
+        return adopted if adopted is not None and adopted.pid == running.pid else None
 
     async def _start(self, plan: Plan) -> Running:
         name = plan.change.name

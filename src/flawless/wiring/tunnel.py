@@ -25,7 +25,7 @@ from flawless.core.check import Passed, Skipped
 from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed
 from flawless.core.reason import Reason
-from flawless.core.service import TUNNEL, Change, ChangeAction
+from flawless.core.service import TUNNEL, Change, ChangeAction, Running
 from flawless.core.tunnel import Connection, Local, Metrics, Name, Outside, Process, Public, Route, Seen
 from flawless.manifest.environment import tool_environment
 from flawless.manifest.tunnel import hostname
@@ -40,12 +40,17 @@ if TYPE_CHECKING:
 LOCALLY: Final = 2.0
 """Seconds that a metrics port, and the local origin, are given for one answer."""
 
+RESPAWN: Final = 2.0
+"""Seconds in which a keeper that starts it again at once has done so; a longer pause of it need not be waited for."""
+
 
 @dataclass
 class TunnelOf:
     """The tunnel and the public name of one stack, as its manifest declares them. Close it with `aclose`."""
 
     stack: Stack
+    seen: str | None = field(default=None, init=False)
+    """Which process carried the tunnel at the last look, told apart from every other one there was; None: none did."""
     _metrics: str = field(default="", init=False)
 
     @property
@@ -96,9 +101,12 @@ class TunnelOf:
         """What this machine knows of the tunnel."""
         assert self._declared is not None
         keeper = self.stack.keepers[TUNNEL]
+        kept = _told_apart(await keeper.look())
         lines = await keeper.tail(50)
         world = World(connectors, keeper.pids, self.stack.sockets, self.stack.http, self._program, lambda: lines)
-        return await observe(self._declared, world, limit)
+        local = await observe(self._declared, world, limit)
+        self.seen = kept or _identified(local.pid)
+        return local
 
     async def foreign(self) -> str | None:
         """Who runs cloudflared for this tunnel, where it is not us."""
@@ -123,13 +131,13 @@ class TunnelOf:
         return Rule(settings.limit, settings.within, Reason.TUNNEL_RESTART_REFUSED, again)
 
     async def incarnation(self) -> str | None:
-        return self.identify((await self.local(2 * LOCALLY)).pid)
-
-    def identify(self, pid: int | None) -> str | None:
-        process = identity(pid) if pid is not None else None
-        return (
-            f"pid {process.pid}, started {process.start_time} ticks after boot {process.boot_id}" if process else None
-        )
+        """Which process carries the tunnel now. Its keeper knows of ours what the process table does not show: that it
+        is just being started.
+        """
+        kept = _told_apart(await self.stack.keepers[TUNNEL].settled(RESPAWN))
+        if kept is None:
+            await self.local(2 * LOCALLY)
+        return kept or self.seen
 
     async def restart_foreign(self) -> None:
         """Raises CommandFailed, also where the manifest gives no command for it."""
@@ -232,6 +240,15 @@ def _unhelpful(command: Command, done: Completed) -> CommandFailed:
         evidence=[*done.output_tail] or ["it printed nothing"],
         next_steps=[f"run it yourself: {command}", "then: flawless tunnel status"],
     )
+
+
+def _told_apart(running: Running | None) -> str | None:
+    return _identified(running.pid) if running is not None and running.is_alive else None
+
+
+def _identified(pid: int | None) -> str | None:
+    process = identity(pid) if pid is not None else None
+    return f"pid {process.pid}, started {process.start_time} ticks after boot {process.boot_id}" if process else None
 
 
 def _unasked(because: str) -> Outside:

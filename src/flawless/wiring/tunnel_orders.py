@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flawless.adapters.restarts import RestartLedger
 from flawless.checks.routing import Routed
@@ -16,11 +16,13 @@ from flawless.core.check import Failed, Finding, Outcome, ask
 from flawless.core.errors import CommandFailed, UsageError
 from flawless.core.gate import Patience, gate
 from flawless.core.reason import Reason
-from flawless.core.service import TUNNEL
-from flawless.core.tunnel import Local, Process
+from flawless.core.service import ALIVE, TUNNEL, ServiceState
 from flawless.recovery import Recovery, Refused, Restarted
 from flawless.wiring.stack import Stack
-from flawless.wiring.tunnel import LOCALLY, TunnelOf
+from flawless.wiring.tunnel import TunnelOf
+
+_KEPT: Final = ALIVE | {ServiceState.BACKOFF, ServiceState.GAVE_UP}
+"""States of what is to run: one that waits for its next start, or has given up, is started by an order."""
 
 
 @dataclass(frozen=True)
@@ -114,26 +116,24 @@ class _Carrier:
     routed: Routed
     name: str = TUNNEL
     after: Finding | None = None
-    _seen: Local | None = field(default=None, init=False)
 
     async def incarnation(self) -> str | None:
-        self._seen = await self.tunnel.local(2 * LOCALLY)
-        return self.tunnel.identify(self._seen.pid)
+        return await self.tunnel.incarnation()
 
     async def restart(self) -> None:
         """Raises CommandFailed, also where nothing runs that could be restarted."""
-        assert self._seen is not None  # `recovery` has looked under the lock
-        match self._seen.process.state:
-            case Process.OURS:
-                await self.tunnel.stack.keepers[TUNNEL].restart()
-            case Process.FOREIGN:
-                await self.tunnel.restart_foreign()
-            case _:
-                raise CommandFailed(
-                    "no cloudflared runs for this tunnel, so there is nothing to restart",
-                    code=Reason.TUNNEL_NOT_RUNNING,
-                    next_steps=["start it: flawless start tunnel", "see what is there: flawless tunnel status"],
-                )
+        keeper = self.tunnel.stack.keepers[TUNNEL]
+        running = await keeper.look()
+        if running is not None and running.state in _KEPT:
+            await keeper.restart()
+        elif await self.tunnel.foreign() is not None:
+            await self.tunnel.restart_foreign()
+        else:
+            raise CommandFailed(
+                "no cloudflared runs for this tunnel, so there is nothing to restart",
+                code=Reason.TUNNEL_NOT_RUNNING,
+                next_steps=["start it: flawless start tunnel", "see what is there: flawless tunnel status"],
+            )
 
     async def ask(self) -> Outcome:
         timeouts = self.tunnel.stack.manifest.settings.timeouts

@@ -80,6 +80,23 @@ async def test_a_new_keeper_goes_on_counting(nursery: Nursery) -> None:
     assert (await until(keeper, lambda seen: seen.child is None)).state is State.GAVE_UP
 
 
+async def test_what_others_charge_before_it_starts_again_counts(nursery: Nursery) -> None:
+    """An order to recover is charged in the moment in which the keeper starts it by itself: that makes two."""
+    budget = nursery.folder / "budget" / "web.json"
+    keeper = await Keeper.spawn(nursery.spec(restart=RestartRule((1.0,), 5, 300.0, 600.0)))
+    await keeper.commit()
+    kill(keeper.record)
+    await until(keeper, lambda seen: seen.state is State.BACKOFF)
+    charged = time.time()
+    budget.parent.mkdir()
+    budget.write_text(json.dumps({"restarts": [charged]}))
+    await until(keeper, lambda seen: seen.restarts == 1)
+    await keeper.status()  # answered after the turn in which it was written down
+    stamps = json.loads(budget.read_bytes())["restarts"]
+    assert len(stamps) == 2
+    assert stamps[0] == charged
+
+
 async def test_disarm(nursery: Nursery) -> None:
     """A disarmed keeper respawns nothing, also what was to start in a moment."""
     keeper = await Keeper.spawn(nursery.spec(restart=RestartRule((60.0,), 5, 300.0, 600.0)))

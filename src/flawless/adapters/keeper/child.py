@@ -79,10 +79,12 @@ class Child:
         self._adopted_session = process.pid
         self._adopted.add(process)
         self._adopted_end = pidfd
-        self._loop.watch(pidfd, select.POLLIN, lambda _events: self._bury_adopted())
+        self._loop.watch(pidfd, select.POLLIN, lambda _events: self.reap())
 
     def reap(self) -> None:
-        """Bury our dead: the child, and the orphans of its tree that became ours."""
+        """Bury our dead: the child, the orphans of its tree that became ours, and one that was adopted."""
+        if self._adopted_end is not None and select.select([self._adopted_end], [], [], 0)[0]:
+            self._bury_adopted()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -46,10 +46,13 @@ class Keeper:
         self._active: Job | None = None
         self._control = Control(folder, self.loop, self.request)
         self.service = Service(folder, record, self.loop, self._tell, self._resume_order)
-        self.loop.on_signals({signal.SIGCHLD: self.service.on_child_signal, signal.SIGTERM: self.stop})
+        self.loop.on_signals({signal.SIGCHLD: self.service.bury, signal.SIGTERM: self.stop})
 
     def request(self, client: Client, message: Message) -> None:
-        """Answer at once, or take the order into the queue."""
+        """Answer at once, or take the order into the queue. What has ended by now is known first, signal or not: no
+        answer speaks of a dead process as if it lived.
+        """
+        self.service.bury()
         order = str(message.get("order"))
         if order in self._ANSWERS:
             self._answer_at_once(client, order, message)

@@ -178,8 +178,8 @@ class Service:
         while self._ending:
             yield
 
-    def on_child_signal(self) -> None:
-        """SIGCHLD came."""
+    def bury(self) -> None:
+        """See what has ended."""
         self._child.reap()
         if self._ending:
             self._ending.look()
@@ -223,16 +223,18 @@ class Service:
         match decide(self.spec.restart, crash):
             case Respawn(delay, remembered, unproven):
                 self._unproven = unproven
-                self._retry = self.loop.after(delay, lambda: self._respawn(remembered))
+                self._retry = self.loop.after(delay, lambda: self._respawn(remembered, crash.now))
                 self.change(state=State.BACKOFF, reason=f"crashed, starts again in {delay:g} s")
             case GiveUp(reason):
                 self.change(state=State.GAVE_UP, reason=reason)
 
-    def _respawn(self, remembered: tuple[float, ...]) -> None:
+    def _respawn(self, remembered: tuple[float, ...], crashed: float) -> None:
+        """What was charged by others since it `crashed` counts too."""
         self._retry = None
         self.record = self.record._replace(restarts=self.record.restarts + 1)
         has_started = self.spawn()
-        self._budget.set([*remembered, time.time()])
+        charged = [at for at in self._budget.restarts() if at > crashed]
+        self._budget.set([*remembered, *charged, time.time()])
         if not has_started:
             self._after_crash()
 

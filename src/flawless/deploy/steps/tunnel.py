@@ -47,8 +47,9 @@ class Tunnel(Protocol):
     async def incarnation(self) -> str | None:
         """Which process carries the tunnel now; None when none does."""
 
-    def identify(self, pid: int | None) -> str | None:
-        """The same of a process that was seen."""
+    @property
+    def seen(self) -> str | None:
+        """The same at the last look."""
 
     async def restart_foreign(self) -> None:
         """By the command that the manifest gives for it. Raises CommandFailed, also where it gives none."""
@@ -122,9 +123,8 @@ class VerifyTunnel:
         assert before.failure is not None
         carrier = _Carrier(self, self.tunnel, run, group, routed)
         recovery = Recovery(carrier, self.tunnel.ledger, self.tunnel.rule, run.clock)
-        seen = self.tunnel.identify(routed.view.local.pid if routed.view and routed.view.local else None)
         try:
-            done = await recovery.restart(seen)
+            done = await recovery.restart(self.tunnel.seen)
         except CommandFailed as error:
             return _refused(before, before.failure, [error.cause, *error.evidence], error.next_steps)
         run.note("recovery", {"attempted": True, "result": done.said})
