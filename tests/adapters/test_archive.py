@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import resource
 import stat
 import tempfile
 import threading
@@ -112,6 +113,20 @@ def test_where_nothing_helps_the_report_goes_to_the_systems_temporary_folder(
     assert mode(path.parent) == 0o700
     assert json.loads(path.read_bytes())["deploy_id"] == "x"
     assert path.with_suffix(".txt").read_text() == "text\n"
+
+
+def test_without_a_descriptor_the_error_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that the system's temporary folder cannot be used, which is looked for then."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    archive.write_report({}, "", NOW)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as raised:
+            archive.write_report({}, "", NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert raised.value.errno == errno.EMFILE
 
 
 def aged(path: Path, days: float) -> Path:

@@ -77,13 +77,20 @@ class Archive:
             self.reserve.release()
         try:
             return self._write(self._logs, report, text, now)
-        except OSError:
-            elsewhere = Path(tempfile.mkdtemp(prefix=f"flawless-{self._name}-"))
+        except OSError as error:
+            elsewhere = self._elsewhere(error)
         try:
             return self._write(elsewhere, report, text, now)
         except OSError:
             elsewhere.rmdir()
             raise
+
+    def _elsewhere(self, error: OSError) -> Path:
+        """Where there is no other place either, what is wrong is still the first `error`."""
+        try:
+            return Path(tempfile.mkdtemp(prefix=f"flawless-{self._name}-"))
+        except OSError:  # without a descriptor it says that no folder can be used
+            raise error from None
 
     def prune(self, now: datetime) -> None:
         """Removes reports and journals of more than 30 days, but never the last five."""
