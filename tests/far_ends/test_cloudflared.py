@@ -569,6 +569,21 @@ def test_the_grace_period_bounds_it(world: World) -> None:
             asking.join(10)
 
 
+def test_a_connection_that_comes_too_late_unregisters_at_once(world: World) -> None:
+    """It was registering while the end began: no new request is sent its way."""
+    world.public.registration_takes = 1.0
+    with world.running(grace_period="30s", stand_in="rpc=10,spacing=0.01") as process:
+        asking = threading.Thread(target=visit, args=(world.public, HOSTNAME, "/hang"))
+        asking.start()
+        until(lambda: "/hang" in world.origin.asked, "the origin is asked")
+        process.send_signal(signal.SIGTERM)
+        until(lambda: world.log().count("Registered tunnel connection") == 4, "the others are registered")
+        until(lambda: not world.public.connectors, "all have unregistered")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == -signal.SIGTERM
+        asking.join(10)
+
+
 def test_sighup_is_the_end_and_no_reload(world: World) -> None:
     """By signal 1; the edge says 530 at once."""
     with world.running() as process:

@@ -445,8 +445,10 @@ class Tunnel:
 
     def drain(self, limit: float) -> None:
         """Unregisters, so that new requests go elsewhere, and waits for those in flight."""
-        self.is_draining = True
-        for connection in list(self.connections.values()):
+        with self._changed:
+            self.is_draining = True
+            registered = list(self.connections.values())
+        for connection in registered:
             connection.send({"unregister": True})
         with self._changed:
             self._changed.wait_for(lambda: not self._in_flight, limit)
@@ -509,13 +511,16 @@ class Tunnel:
             is_first, self._has_registered = not self._has_registered, True
             self.connections[connection.index] = connection
             self._losses = 0
+            is_late = self.is_draining
         self.counters.add("cloudflared_tunnel_tunnel_register_success")
         self.counters.put(
             f'cloudflared_tunnel_server_locations{{connection_id="{connection.index}",edge_location="lo01"}}', 1
         )
         known = {"connIndex": connection.index, "connection": uuid.uuid4(), "event": 0, "ip": "127.0.0.1"}
         self.log.note("Registered tunnel connection", **known, location="lo01", protocol="http2")
-        if is_first:
+        if is_late:
+            connection.send({"unregister": True})
+        elif is_first:
             self._after_first()
 
     def _after_first(self) -> None:
