@@ -23,6 +23,11 @@ settings.register_profile("flawless", deadline=None, suppress_health_check=[Heal
 settings.load_profile("flawless")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "rounds of the race for one restart of the tunnel (tests/scenarios/test_tunnel_race.py); 3 s each"
+    parser.addoption("--race-rounds", type=int, default=6, metavar="N", help=told)
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: most tests wait for processes of their own."""
     return (os.cpu_count() or 1) + 1

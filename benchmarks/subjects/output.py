@@ -17,6 +17,10 @@ from world import TooSlowError, World, launch, until
 
 _WIDTH: Final = 100
 _SECRETS: Final = tuple(f"canary-{number:04d}-of-the-benchmark" for number in range(20))
+_REDACTED: Final = (
+    "redaction is the slowest link, and shares the processors with the service that prints: between 1.4 and 1.9 times "
+    "the bare file, by how fast that is on the day."
+)
 
 
 def measure(scope: Scope) -> Iterator[Row]:
@@ -30,7 +34,7 @@ def measure(scope: Scope) -> Iterator[Row]:
     bound = f"{bare:.3f} s into a bare file"
     what = f"{lines:,} lines to the disk, 20 secrets redacted, rotated: times the bare file"
     times = {name: seconds / bare for name, (seconds, _) in peers.items()}
-    yield Row(what, Unit.TIMES, ours / bare, AtMost(1.5), bound, times, rounds, f"{ours:.3f} s")
+    yield Row(what, Unit.TIMES, ours / bare, AtMost(1.5), bound, times, rounds, f"{ours:.3f} s", _REDACTED)
     lost = max(abs(lines - count) for _, (_, count) in pairs)
     strayed = {name: float(abs(lines - count)) for name, (_, count) in peers.items()}
     yield Row("... lines lost or doubled", Unit.COUNT, lost, AtMost(0), peers=strayed, rounds=rounds)
