@@ -24,8 +24,8 @@ settings.load_profile("flawless")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    told = "rounds of the race for one restart of the tunnel (tests/scenarios/test_tunnel_race.py); 3 s each"
-    parser.addoption("--race-rounds", type=int, default=6, metavar="N", help=told)
+    told = "rounds of the race for one restart of the tunnel (tests/scenarios/test_tunnel_race.py)"
+    parser.addoption("--race-rounds", type=int, default=2, metavar="N", help=told)
 
 
 def pytest_xdist_auto_num_workers() -> int:
