@@ -126,8 +126,8 @@ class Recovery:
         """There is a new process, by us or by somebody else, and what is said of that."""
         now = await self.subject.incarnation()
         if now is not None and now != seen:
-            said = f"{self.subject.name} had been restarted meanwhile ({now}, not {seen or 'none'}): nothing was done"
-            return AlreadyRestarted, said
+            what = "restarted" if seen else "started"
+            return AlreadyRestarted, f"{self.subject.name} had been {what} meanwhile: nothing was done"
         spent = self.ledger.spent()
         recent = self._recent(spent)
         if len(recent) >= self.rule.limit:

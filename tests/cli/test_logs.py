@@ -162,3 +162,13 @@ def test_a_reader_that_goes_away_is_no_error(project: Path, services: Path) -> N
         process.stdout.close()
         process.wait(20)
         assert process.stderr.read() == ""
+
+
+def test_a_reader_that_goes_away_ends_the_following_of_a_quiet_service(project: Path, services: Path) -> None:
+    """`flawless logs -f | head -1`, with nothing more to come."""
+    log(services, "web", "one")
+    with following(project, "-f") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "web    │ one\n"
+        process.stdout.close()
+        assert process.wait(20) == 1

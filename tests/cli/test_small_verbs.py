@@ -237,3 +237,14 @@ def test_every_flag_is_also_a_variable() -> None:
     for option in options:
         words = {f"FLAWLESS_{one.lstrip('-').replace('-', '_').upper()}" for one in option.opts}
         assert option.envvar in words, option.opts
+
+
+@pytest.mark.parametrize("words", [("bogus",), ("deploy", "--bogus"), ("status", "--json", "surplus")])
+def test_a_wrong_command_line_is_one_document_for_a_program(flawless: Say, words: tuple[str, ...]) -> None:
+    """What a person is told on standard error, as JSON on standard output, with the same exit code."""
+    said = flawless("--json", *words)
+    assert (said.exit_code, said.err) == (64, "")
+    error = said.document["error"]
+    assert (error["exit_code"], error["code"]) == (64, "CONFIG_USAGE")
+    assert words[-1].strip("-") in error["cause"]
+    assert error["next_steps"]

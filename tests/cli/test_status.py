@@ -138,6 +138,7 @@ def test_a_ready_service_makes_the_stack_healthy(flawless: Say, project: Path, p
     }
     assert (text.exit_code, text.err) == (0, "")
     assert "shop is healthy" in text.out
+    assert "nobody now: ready is what the last deploy or start found" in " ".join(text.out.split())
     assert f"pid {running.pid}" in text.out
     assert "next:" not in text.out
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 
 from support.memory_group import entering
 from support.mutants import failing, failing_with
-from support.stacks import Stack
+from support.stacks import LIMIT, Stack
 from support.verdicts import assert_failed, assert_gone, assert_never_started
 
 
@@ -40,6 +42,28 @@ def test_a_service_that_ends_ends_the_gate_now(stack: Stack, words: tuple[str, .
     assert report["log_tail"]["backend"], "the last lines are in the report"
     assert_gone(stack, "backend")
     assert_never_started(stack, "frontend")
+
+
+def test_from_another_folder_what_to_do_names_the_manifest(stack: Stack) -> None:
+    """Each command that is told works where the deploy was called, pasted as it stands."""
+    elsewhere = stack.folder / "else where"
+    elsewhere.mkdir()
+    stack.service("backend", command=["sh", "-c", "echo my last words; exit 3"])
+    stack.write()
+
+    def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            stack.argv(*arguments), cwd=elsewhere, env=stack.clean_environment(), capture_output=True, text=True,
+            timeout=LIMIT, check=False,
+        )  # fmt: skip
+
+    deploy = said("-c", "../flawless.toml", "deploy")
+
+    assert deploy.returncode == 1, deploy.stderr
+    commands = re.findall(r"flawless (-c \S+ (?:logs|incidents) .*)", deploy.stdout)
+    assert len(commands) == 2, deploy.stdout
+    for command in commands:
+        assert said(*shlex.split(command)).returncode == 0, command
 
 
 def test_ready_and_dead_within_its_first_seconds_is_not_a_success(stack: Stack) -> None:

@@ -94,6 +94,19 @@ def test_other_signals_have_exit_codes_of_their_own(stack: Stack, number: signal
     assert stack.processes() == []
 
 
+def test_a_signal_before_the_first_step_is_heard_too(stack: Stack) -> None:
+    """While the deploy is still being put together: nothing has been changed, and there is a report that says so."""
+    stack.backend()
+
+    done = stack.deploy(mutation=HANGS_UP_EARLY)
+
+    assert done.exit_code == 129, done.output
+    report = stack.report()
+    assert report["failure"]["code"] == "DEPLOY_INTERRUPTED"
+    assert report["rollback"]["status"] == "not needed"
+    assert stack.processes() == []
+
+
 def test_an_interrupted_redeploy_puts_the_release_back_that_ran_before(stack: Stack) -> None:
     """The old one serves again, with its old words; what follows is an ordinary deploy."""
     stack.backend("print=first")
@@ -195,6 +208,16 @@ def test_an_interrupted_order_is_taken_back(stack: Stack, order: str) -> None:
 
 
 # --- without what hears them ---
+
+HANGS_UP_EARLY = """
+import os, signal
+from flawless.wiring.deploying import Deploying
+settle = Deploying.settle
+def hung_up(self):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return settle(self)
+Deploying.settle = hung_up
+"""
 
 DEAF = """
 import contextlib

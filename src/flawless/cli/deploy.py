@@ -12,7 +12,7 @@ import click
 from flawless.cli.interruption import interruptions
 from flawless.cli.options import Common, common
 from flawless.cli.streams import ensure_told, go_on_unheard
-from flawless.core.errors import UsageError
+from flawless.core.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from flawless.core.event import Reader, Verdict
@@ -46,19 +46,23 @@ async def deploy(stack: Stack, flags: Common, *, json_lines: bool) -> int:
         finally:
             await stack.aclose()
     if not json_lines:
-        show_verdict(last.report(), last.path, stack.address, flags)
+        show_verdict(last.report(), last.path, stack.address, flags, stack.flags)
     code = verdict.exit_code if verdict.exit_code is not None else 1
     ensure_told("the deploy succeeded" if code in {0, 2} else "the deploy failed", 1 if code == 2 else code)
     return code
 
 
 async def _walked(stack: Stack, readers: Sequence[Reader]) -> Verdict:
-    from flawless.wiring.deploying import Deploying  # only now: loading it takes as long as a keeper to boot
+    def interrupt(interrupted: Interrupted) -> None:
+        """Called between two steps of the loop alone, and there is none before the deployment is there."""
+        deployment.interrupt(interrupted)
 
-    deploying = Deploying(stack, readers)
-    deploying.settle()
-    deployment = deploying.deployment()
-    with interruptions(deployment.interrupt):
+    with interruptions(interrupt):
+        from flawless.wiring.deploying import Deploying  # only now: loading it takes as long as a keeper to boot
+
+        deploying = Deploying(stack, readers)
+        deploying.settle()
+        deployment = deploying.deployment()
         return await deployment.deploy()
 
 

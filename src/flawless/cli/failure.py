@@ -17,10 +17,15 @@ def show(error: FlawlessError, arguments: list[str]) -> None:
     """Tells a person on standard error, or a program on standard output."""
     flags = flags_of(_flag(arguments, "config"), _flag(arguments, "environment"))
     steps = [pasted(step, flags) for step in error.next_steps]
-    if ("--json" in arguments or os.environ.get("FLAWLESS_JSON")) and not is_lost(sys.stdout):
+    if is_json(arguments) and not is_lost(sys.stdout):
         sys.stdout.write(json.dumps(to_json(error, steps), indent=2) + "\n")
         return
     sys.stderr.write(to_text(error, steps))
+
+
+def is_json(arguments: list[str]) -> bool:
+    """Whether a program asked, for which there is one document whatever comes of it."""
+    return "--json" in arguments or bool(os.environ.get("FLAWLESS_JSON"))
 
 
 def _flag(arguments: list[str], name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -15,6 +16,7 @@ import click
 from flawless.cli import document
 from flawless.cli.options import Common, common
 from flawless.cli.page import Page, Span, progress, result
+from flawless.cli.streams import ensure_heard
 from flawless.core.duration import parse_duration
 from flawless.core.errors import UsageError
 
@@ -82,6 +84,7 @@ class Writer:
 def _show(writer: Writer, logs: ServiceLogs, *, follow: bool) -> None:
     writer.print(logs.recent())
     while follow:
+        ensure_heard(sys.stdout)
         writer.print(logs.poll())
         time.sleep(_INTERVAL)
 

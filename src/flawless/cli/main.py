@@ -14,7 +14,7 @@ import click
 from flawless import __version__
 from flawless.cli.options import before_the_verb
 from flawless.cli.streams import ensure_open
-from flawless.core.errors import FlawlessError
+from flawless.core.errors import FlawlessError, UsageError
 
 USAGE: Final = 64
 """EX_USAGE of sysexits.h: wrong use of the command line. Never 2, which is a deploy that is partly live."""
@@ -102,6 +102,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str] | None = None) -> int:
     """The exit code of one command line."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
         code: Any = flawless.main(args=arguments, prog_name="flawless", standalone_mode=False)
         sys.stdout.flush()  # what cannot be written is an error of this command, not of the interpreter's end
@@ -112,13 +113,17 @@ def run(arguments: list[str] | None = None) -> int:
     except click.Abort:
         return 130
     except click.ClickException as error:
-        error.show()
+        from flawless.cli.failure import is_json, show
+
+        if is_json(words):
+            show(UsageError(error.format_message(), next_steps=["see: flawless --help"]), words)
+        else:
+            error.show()
         return USAGE
     except Exception as error:  # noqa: BLE001 - whatever happened, a person is told what, and is shown no traceback
         from flawless.cli.failure import show
         from flawless.core.fault import fault
 
-        words = sys.argv[1:] if arguments is None else arguments
         told = error if isinstance(error, FlawlessError) else fault(error, shlex.join(["flawless", *words]))
         show(told, words)
         return told.exit_code

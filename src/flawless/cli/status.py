@@ -165,6 +165,12 @@ def _facts(picture: Picture, now: datetime) -> Iterator[tuple[str, str, str]]:
         yield "running now", str(picture.holder), "yellow"
     if picture.killed:
         yield "killed", f"deploy {picture.killed} was killed before its end; its report is not written yet", "red"
+    if picture.standing == "healthy":
+        yield (
+            "asked",
+            "nobody now: ready is what the last deploy or start found; to ask all again: flawless deploy",
+            "dim",
+        )
     yield "last deploy", *_last_deploy(picture, now)
     if picture.tunnel:
         yield "tunnel", *_tunnel(picture.tunnel, now)

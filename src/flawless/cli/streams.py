@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from typing import Final, TextIO, cast
 
@@ -48,6 +49,15 @@ def ensure_told(done: str, exit_code: int = 0) -> None:
     lost = stream.lost if isinstance(stream, Output) else None
     if lost is not None and lost.errno not in _NOBODY_LISTENS:
         raise _untold(f"{done}, but its result could not be written", lost, exit_code)
+
+
+def ensure_heard(stream: TextIO) -> None:
+    """Raises BrokenPipeError where the reader has gone: who has nothing to write would never learn of it."""
+    if hasattr(select, "poll"):
+        reader = select.poll()
+        reader.register(stream, 0)  # for what is told unasked: an error, a hang-up
+        if reader.poll(0):
+            raise BrokenPipeError
 
 
 def is_lost(stream: TextIO) -> bool:

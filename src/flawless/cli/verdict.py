@@ -22,16 +22,18 @@ _HEADLINES: Final = {
 }
 
 
-def show_verdict(report: Mapping[str, Any], path: str, address: str, flags: Common) -> None:
-    """The end of a deploy on standard output. `path` is the JSON report's, `address` the one users open."""
+def show_verdict(report: Mapping[str, Any], path: str, address: str, flags: Common, named: str = "") -> None:
+    """The end of a deploy on standard output. `path` is the JSON report's, `address` the one users open, `named` the
+    flags that find the stack from where we are.
+    """
     if flags.json:
         document.write(report)
         return
     page = result(flags)
-    page.write(*to_lines(report, path, address, min(page.width, _WIDEST)))
+    page.write(*to_lines(report, path, address, min(page.width, _WIDEST), named))
 
 
-def to_lines(report: Mapping[str, Any], path: str, address: str, width: int) -> Iterator[Line]:
+def to_lines(report: Mapping[str, Any], path: str, address: str, width: int, named: str = "") -> Iterator[Line]:
     """What is said, in lines of at most `width` columns."""
     yield ()
     yield from _headline(report, width)
@@ -44,7 +46,7 @@ def to_lines(report: Mapping[str, Any], path: str, address: str, width: int) -> 
         yield from _stopped(report["stopped"], width)
     yield from _database(report, width)
     if report["incident_id"]:
-        yield from _labelled("incident", incident_command(report), width)
+        yield from _labelled("incident", incident_command(report, named), width)
     yield from _labelled("report", _near(path), width)
     if address and report["services"] and report["result"] in {"success", "partial"}:
         yield ()

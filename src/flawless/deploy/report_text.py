@@ -188,9 +188,10 @@ def _versions(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrapped(f"flawless {versions['flawless']}, python {versions['python']}, {versions['os']}{commit}", "")
 
 
-def incident_command(report: Mapping[str, Any]) -> str:
-    """The command that shows the report's incident."""
-    return pasted(f"flawless incidents show {report['incident_id']}", flags_of(None, report["environment"]))
+def incident_command(report: Mapping[str, Any], flags: str = "") -> str:
+    """The command that shows the report's incident. `flags`: those that find its stack from where we are."""
+    known = flags or flags_of(None, report["environment"])
+    return pasted(f"flawless incidents show {report['incident_id']}", known)
 
 
 def _next_steps(report: Mapping[str, Any]) -> Iterator[str]:

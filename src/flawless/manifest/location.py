@@ -20,10 +20,16 @@ def find_manifest(start: Path, file: Path | None = None) -> Path:
         return start.absolute() / file
     if file is not None:
         raise _missing(str(file), "no such file", "", ["name one that exists, or write one: flawless init"])
-    for folder in (start, *start.absolute().parents):
-        if _is_there(folder / NAME):
-            return (folder / NAME).absolute()
-    raise _missing(NAME, f"no such file in {start.absolute()} or above it", "", ["write one: flawless init"])
+    found = nearest(start)
+    if found is None:
+        raise _missing(NAME, f"no such file in {start.absolute()} or above it", "", ["write one: flawless init"])
+    return found
+
+
+def nearest(start: Path) -> Path | None:
+    """`flawless.toml` in the start folder, or the first one above it."""
+    folders = (start.absolute(), *start.absolute().parents)
+    return next((folder / NAME for folder in folders if _is_there(folder / NAME)), None)
 
 
 def find_overlay(manifest: Path, environment: str) -> Path:

@@ -16,7 +16,7 @@ from flawless.core.event import Reader, Stream
 from flawless.core.pasting import flags_of, with_flags
 from flawless.core.secret import Secret
 from flawless.manifest import Manifest, load
-from flawless.manifest.location import NAME, state_of
+from flawless.manifest.location import NAME, nearest, state_of
 from flawless.manifest.tunnel import declared
 
 if TYPE_CHECKING:
@@ -68,9 +68,10 @@ class Stack:
 
     @cached_property
     def flags(self) -> str:
-        """The flags with which a command finds this very stack in its folder."""
+        """The flags with which a command finds this very stack in the folder where we are."""
         path = self.manifest.path
-        return flags_of(None if path.name == NAME else os.path.relpath(path), self.manifest.environment)
+        is_found = path.name == NAME and path == nearest(Path.cwd())
+        return flags_of(None if is_found else os.path.relpath(path), self.manifest.environment)
 
     @cached_property
     def state(self) -> Path:

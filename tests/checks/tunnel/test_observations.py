@@ -298,6 +298,16 @@ async def test_another_stacks_tunnel_is_no_concern(stack: Stack) -> None:
     failure(local.process, Reason.TUNNEL_NOT_RUNNING, running.pid, OTHER)
 
 
+async def test_of_a_stack_that_does_not_know_its_tunnel_others_are_no_concern_either(stack: Stack) -> None:
+    """Neither file nor token says which it should be: then its names do. One that says nothing might be it."""
+    stack.config = stack.folder / "nowhere.yml"
+    of_others = answers(tunnel=OTHER, rules=rules("http://127.0.0.1:1", "staging.example.org"))
+    of_ours = answers(tunnel=OTHER, rules=rules("http://127.0.0.1:1"))
+    for told, state in ((of_others, Process.NONE), (of_ours, Process.FOREIGN), ({}, Process.FOREIGN)):
+        with stack.runs(told, "tunnel", "run") as running:
+            assert (await stack.look(running)).process.state is state
+
+
 async def test_ours_before_another(stack: Stack) -> None:
     """Of several the one of our keeper is looked at."""
     with stack.runs() as foreign, stack.runs() as ours:

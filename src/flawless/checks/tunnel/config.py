@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from flawless.checks.tunnel.ingress import Rule, complaints, first_match, rules_of
+from flawless.checks.tunnel.ingress import Place, Rule, complaints, first_match, rules_of
 from flawless.core.check import Failed, Outcome, Passed
 from flawless.core.connector import Connector, tunnel_of_token
 from flawless.core.port import WILDCARDS
@@ -24,6 +24,8 @@ from flawless.manifest.tunnel import declared as table_of
 
 _SIZE_LIMIT: Final = 64 * 1024
 """Bytes of a configuration file; a real one has a few hundred."""
+
+_LOCALHOST: Final = frozenset({"localhost", "127.0.0.1", "::1"}) | WILDCARDS
 
 _ORIGIN_ROLES: Final = (Role.PROXY, Role.FRONTEND, Role.BACKEND)
 """Who may stand behind a public name; the likeliest first."""
@@ -134,10 +136,29 @@ def file_of(connector: Connector) -> ConfigFile | None:
 
 
 def may_carry(connector: Connector, tunnel: Tunnel) -> bool:
-    """Whether that process may be the one for our name: what it was told does not name another tunnel."""
+    """Whether that process may be the one for our name: what it was told does not name another tunnel, or, where
+    nothing says which it should be, other names alone.
+    """
     file, wanted = file_of(connector), expected(tunnel)
+    if not wanted:
+        rules = file.rules if file else None
+        return rules is None or any(one.hostname == tunnel.hostname or leads_to_us(one, tunnel) for one in rules)
     told = connector.tunnel or (file.tunnel if file else "")
-    return not (wanted and _is_id(told)) or told.lower() == wanted
+    return not _is_id(told) or told.lower() == wanted
+
+
+def leads_to_us(rule: Rule, tunnel: Tunnel) -> bool:
+    """It leads to a service of this stack."""
+    place = rule.place
+    return place is not None and any(_is_same(place, host, port) for host, port in tunnel.origins)
+
+
+def _is_same(place: Place, host: str, port: int) -> bool:
+    if place.port != port:
+        return False
+    both_local = place.host in _LOCALHOST and host in _LOCALHOST
+    # A service on the wildcard is reached by every address of this machine, and by its name.
+    return both_local or place.host == host or host in WILDCARDS
 
 
 def _parsed(data: bytes) -> tuple[Any, dict[str, int]]:

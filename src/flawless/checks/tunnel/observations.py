@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from flawless.checks.tunnel.config import Ready, Tunnel, expected, look
+from flawless.checks.tunnel.config import Ready, Tunnel, expected, leads_to_us, look
 from flawless.checks.tunnel.ingress import Rule
 from flawless.checks.tunnel.reading import PATIENCE, Reading, World, address_of, read
-from flawless.checks.tunnel.route import file_seen, leads_to_us, met, origin_seen, route_seen
+from flawless.checks.tunnel.route import file_seen, met, origin_seen, route_seen
 from flawless.core.answer import Answer
 from flawless.core.check import Failed, Passed, Skipped
 from flawless.core.errors import CommandFailed
@@ -74,14 +74,13 @@ def _concerns(reading: Reading, tunnel: Tunnel, wanted: str) -> bool:
     rules = reading.rules if reading.rules is not None else reading.file.rules if reading.file else None
     url = reading.connector.url
     known = rules or ((Rule(url),) if url else None)
-    leads_here = known is None or any(leads_to_us(rule, tunnel) for rule in known)
-    if reading.temporary:
-        return leads_here
-    if not wanted or reading.tunnel == wanted:
+    if wanted and reading.tunnel == wanted and not reading.temporary:
         return True
-    if not reading.tunnel:
-        return known is not None and leads_here
-    return known is not None and (leads_here or any(rule.hostname == tunnel.hostname for rule in known))
+    if known is None:
+        return bool(reading.temporary) or not wanted
+    leads_here = any(leads_to_us(rule, tunnel) for rule in known)
+    has_name = any(rule.hostname == tunnel.hostname for rule in known)
+    return leads_here or (bool(reading.tunnel) and has_name and not reading.temporary)
 
 
 # --- configuration, process, metrics ---------------------------------------------------------------------------------

@@ -9,19 +9,17 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from flawless.checks.tunnel.config import ConfigFile, Tunnel, no_rule
+from flawless.checks.tunnel.config import ConfigFile, Tunnel, leads_to_us, no_rule
 from flawless.checks.tunnel.ingress import Place, Rule, first_match
 from flawless.checks.tunnel.reading import Reading
 from flawless.core.answer import Http
 from flawless.core.check import Failed, Passed, Skipped
-from flawless.core.port import WILDCARDS, Sockets
+from flawless.core.port import Sockets
 from flawless.core.reason import Reason
 from flawless.core.tunnel import File, Origin, Route, Seen
 
 _WRITTEN: Final = 0.1
 """Seconds after a start within which a file was still there to be read."""
-
-_LOCALHOST: Final = frozenset({"localhost", "127.0.0.1", "::1"}) | WILDCARDS
 
 
 def file_seen(subject: Reading) -> Seen[File]:
@@ -75,20 +73,6 @@ def route_seen(subject: Reading, tunnel: Tunnel, rule: Rule | None, sockets: Soc
 def _live(subject: Reading, rule: Rule | None) -> str:
     source = "pushed by Cloudflare" if subject.is_remote else "from its file"
     return f"live rules ({source}): {rule or 'there are none, so every request gets 503'}"
-
-
-def leads_to_us(rule: Rule, tunnel: Tunnel) -> bool:
-    """It leads to a service of this stack."""
-    place = rule.place
-    return place is not None and any(_is_same(place, host, port) for host, port in tunnel.origins)
-
-
-def _is_same(place: Place, host: str, port: int) -> bool:
-    if place.port != port:
-        return False
-    both_local = place.host in _LOCALHOST and host in _LOCALHOST
-    # A service on the wildcard is reached by every address of this machine, and by its name.
-    return both_local or place.host == host or host in WILDCARDS
 
 
 def _refused_family(place: Place, sockets: Sockets) -> str | None:
