@@ -497,7 +497,7 @@ def test_one_that_says_nothing_of_itself_keeps_ours_from_nothing(stack: Stack, p
 
 def test_the_tunnels_own_name_is_asked_whatever_else_is(stack: Stack, public: Edge) -> None:
     """A check of another address proves that one alone."""
-    stack.timeouts(tunnel_ready="3s", public="3s")
+    stack.timeouts(tunnel_ready="6s", public="3s")
     declare(stack, public, checks=[{"url": f"http://127.0.0.1:{stack.port('frontend')}/"}])
     public.behave(hostname_of(stack), answering(530))
 
@@ -510,7 +510,7 @@ def test_the_tunnels_own_name_is_asked_whatever_else_is(stack: Stack, public: Ed
 
 def test_a_twin_elsewhere_that_answers_the_same_is_counted_out(stack: Stack, public: Edge) -> None:
     """The page says of itself whose it is nowhere; but cloudflared here was handed none of the requests."""
-    stack.timeouts(tunnel_ready="3s", public="3s")
+    stack.timeouts(tunnel_ready="6s", public="3s")
     stack.service("frontend", "answer=site", role="frontend")
     _twin(stack, public)
 
@@ -546,7 +546,7 @@ def _twin(stack: Stack, public: Edge) -> None:
 
 def test_a_rollback_of_the_tunnel_ends_at_the_public_name(stack: Stack, public: Edge) -> None:
     """What ran before reads the file that is wrong now: that it runs again is not that the site is there again."""
-    stack.timeouts(tunnel_ready="3s", public="3s")
+    stack.timeouts(tunnel_ready="6s", public="3s")
     tunnel = declare(stack, public)
     assert stack.deploy().exit_code == 0
     wrong = rules_to(f"http://127.0.0.1:{stack.port('nobody')}", hostname_of(stack))
@@ -561,7 +561,7 @@ def test_a_rollback_of_the_tunnel_ends_at_the_public_name(stack: Stack, public: 
 
 def test_a_stack_without_a_port_behind_a_tunnel_is_told_so(stack: Stack, public: Edge) -> None:
     """A worker alone serves nobody: a verdict like any other, and no fault of our own."""
-    stack.timeouts(tunnel_ready="3s", public="3s")
+    stack.timeouts(tunnel_ready="6s", public="3s")
     declare(stack, public)
     del stack.manifest["services"]["frontend"]
     stack.service("mail", "silent", role="worker", port=None, ready=None)
