@@ -61,6 +61,11 @@ class Ours:
         """One command line, to its end."""
         return run([sys.executable, "-m", "flawless", *words], self.folder, variables, codes)
 
+    def remove(self, variables: Mapping[str, str] | None = None) -> None:
+        """Ends all of it, and removes the database, which root has outside of the folder."""
+        for words in (("stop", "--all"), ("-y", "db", "remove")):
+            self.run(*words, codes=(), variables=variables)
+
     def report(self) -> dict[str, Any]:
         """The newest report."""
         newest = max((self.folder / "logs").glob("deploy-report-*.json"))

@@ -42,7 +42,7 @@ def measure(scope: Scope) -> Iterator[Row]:
             restarts = len(before - _pids(ours))
             yield Row("... processes it restarted", Unit.COUNT, restarts, AtMost(0), rounds=rounds)
         finally:
-            ours.run("stop", "--all", codes=(), variables=ports)
+            ours.remove(ports)
 
 
 def _pids(ours: Ours) -> set[int]:

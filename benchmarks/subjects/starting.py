@@ -86,7 +86,7 @@ def _deploys(rounds: int) -> list[Ran]:
             ours.run("deploy")
             return [_deploy(ours) for _ in range(rounds)]
         finally:
-            ours.run("stop", "--all", codes=())
+            ours.remove()
 
 
 def _deploy(ours: Ours) -> Ran:
