@@ -18,7 +18,7 @@ from world import TooSlowError, World, launch, until
 _WIDTH: Final = 100
 _SECRETS: Final = tuple(f"canary-{number:04d}-of-the-benchmark" for number in range(20))
 _REDACTED: Final = (
-    "redaction is the slowest link, and shares the processors with the service that prints: between 1.4 and 1.9 times "
+    "redaction is the slowest link, and shares the processors with the service that prints: between 1.3 and 1.9 times "
     "the bare file, by how fast that is on the day."
 )
 

@@ -288,10 +288,10 @@ async def test_a_keeper_that_is_not_needed_is_dismissed(service: KeptService) ->
     assert await service.look() is None
 
 
-async def test_a_crash_that_is_answered_at_once_is_waited_for(service: KeptService, folder: Path) -> None:
+async def test_a_crash_that_is_answered_soon_is_waited_for(service: KeptService, folder: Path) -> None:
     """What is there is the next process; of a longer pause, and where no keeper lives, it is told as it is."""
     assert await service.settled(1.0) is None
-    before = pid_of(await service.start(launch(folder)))
+    before = pid_of(await service.start(replace(launch(folder), delays=(1.0,))))
     await service.commit()
     os.kill(before, signal.SIGKILL)
     await gone(before)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from support.canaries import KEY_CANARY, contents, found_in
+from support.canaries import KEY_CANARY, found_in
 from support.far_ends import (
     GIGABYTE,
     UNKNOWN_HOST,
@@ -28,7 +28,7 @@ from support.far_ends import (
     trust,
     witness,
 )
-from support.stacks import Done, Stack, until
+from support.stacks import Stack, until
 from support.verdicts import assert_failed, assert_gone
 
 KEYS: Final = {
@@ -402,7 +402,7 @@ def test_no_output_shows_a_key(world: World, kind: int | str | None) -> None:
         said = [world.stack.deploy("--verbose")]
         assert other.connections == 0
     said += [world.stack.run(*words.split()) for words in ("incidents list --json", "reports show last", "config show")]
-    places = everywhere(world.stack, said)
+    places = world.stack.readable(*said)
     for key in KEYS.values():
         own = [f"environment of {world.stack.pid('backend')}"]
         assert found_in(places, key, allowed=own) == []
@@ -604,14 +604,3 @@ def migrating_until(path: Path) -> dict[str, Any]:
     """Migrations that take as long as it takes until the file is there."""
     wait = f"import os, time\nwhile not os.path.exists({str(path)!r}): time.sleep(0.01)"
     return {"tool": "command", "apply": [sys.executable, "-c", wait]}
-
-
-def everywhere(stack: Stack, said: list[Done]) -> dict[str, bytes]:
-    """Files, what the commands said, argv and environments."""
-    places = contents(stack.files())
-    for number, one in enumerate(said):
-        places |= {f"stdout {number}": one.stdout.encode(), f"stderr {number}": one.stderr.encode()}
-    for process in stack.processes():
-        places[f"argv of {process.pid}"] = "\n".join(process.cmdline()).encode()
-        places[f"environment of {process.pid}"] = Path(f"/proc/{process.pid}/environ").read_bytes()
-    return places

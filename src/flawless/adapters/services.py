@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from flawless.adapters.keeper import record as records
 from flawless.adapters.keeper.client import Keeper as Client
 from flawless.adapters.keeper.client import Newcomer, told_by_keeper
 from flawless.adapters.keeper.output import FIFO
-from flawless.adapters.keeper.record import ExitKind, Record, State
+from flawless.adapters.keeper.record import PASSING, ExitKind, Record
 from flawless.adapters.keeper.spec import KeeperSpec, LogRule, RestartRule
 from flawless.adapters.keeper.tree import ProcessId, is_alive, offspring, session_members, writers_to
 from flawless.core.clock import to_stamp
 from flawless.core.errors import CommandFailed
 from flawless.core.service import Exit, Launch, Running, ServiceState
-
-_PASSING: Final = frozenset({State.BACKOFF, State.STOPPING})
-"""There is no process, or not for long, and the keeper is about to start one or to leave."""
 
 
 class KeptService:
@@ -58,7 +54,7 @@ class KeptService:
             async with asyncio.timeout(limit), aclosing(client.watch()) as records:
                 async for record in records:
                     has_died = record.child is not None and not is_alive(record.child)
-                    if record.state not in _PASSING and not has_died:
+                    if record.state not in PASSING and not has_died:
                         break
         return self._running(client.record, keeper_lives=True)
 

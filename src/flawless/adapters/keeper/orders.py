@@ -9,19 +9,15 @@ from collections import deque
 from flawless.adapters.keeper.control import Client, Control
 from flawless.adapters.keeper.loop import Loop
 from flawless.adapters.keeper.output import REMEMBERED
-from flawless.adapters.keeper.record import Record, State
+from flawless.adapters.keeper.record import PASSING, Record, State
 from flawless.adapters.keeper.service import Refused, Service, Work
 from flawless.adapters.keeper.spec import KeeperSpec, SpecInvalid
 
 TYPE_CHECKING = False  # the module typing would be a tenth of a keeper
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from typing import Any
 
     Message = dict[str, Any]
-
-
-_ANSWERED: Final = frozenset({State.BACKOFF, State.STOPPING})
-"""A crash that is just being answered: there is no process now, and there will be."""
 
 
 class Job:
@@ -161,7 +157,7 @@ class Keeper:
         spec = self._spec_in(message) if message.get("spec") is not None else None
         if spec:
             self.service.remember(spec)
-        if not self.service.is_running and self.service.record.state not in _ANSWERED:
+        if not self.service.is_running and self.service.record.state not in PASSING:
             yield from self._stop(message)
             raise Refused("nothing is left to adopt")
         self.service.change(armed=self.service.record.armed and self.service.spec is not None)

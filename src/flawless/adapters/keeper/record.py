@@ -36,6 +36,10 @@ class State(StrEnum):
     STOPPING = "stopping"
 
 
+PASSING = frozenset({State.BACKOFF, State.STOPPING})
+"""Of a crash that is just being answered, or of an end under way: there is no process, or not for long."""
+
+
 class ExitKind(StrEnum):
     """How a process ended. It is unknown when its keeper was not its parent."""
 
